@@ -1,0 +1,406 @@
+"""Keys that sign: the blobs of public keys, signatures made and checked.
+
+RFC 4253 §6.6 (the shape of both blobs), RFC 5656 (ECDSA), RFC 8332 (RSA with SHA-2), RFC 8709 (Ed25519).
+What the crypto library below does not check is checked here: Ed25519 points of small order or in a
+second encoding, compressed EC points, the sizes of RSA keys. A `PublicKey` that exists passed all of it.
+
+A key type ("ssh-rsa") names the blob of a key; a signature algorithm ("rsa-sha2-512") names how it signs.
+For all but RSA the two names are equal.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ..errors import CryptoError, KeyFormatError, MalformedMessage, UsageError
+from ..wire import Reader, mpint, string
+
+__all__ = [
+    "KEY_TYPES", "MAX_RSA_BITS", "MIN_RSA_BITS", "SIGNATURE_ALGORITHMS", "PrivateKey", "PublicKey",
+    "algorithms_for", "key_type_of",
+]  # fmt: skip
+
+MIN_RSA_BITS: Final = 2048
+"""Shortest RSA modulus taken (RFC 9142 §1.1 takes less than 112 bits of strength for broken)."""
+
+MAX_RSA_BITS: Final = 16384
+"""Longest RSA modulus taken: OpenSSH's limit, and OpenSSL's."""
+
+MAX_RSA_EXPONENT_BITS: Final = 64
+"""Longest RSA public exponent taken: what OpenSSL verifies with a modulus above 3072 bits."""
+
+DEFAULT_RSA_BITS: Final = 3072
+
+Pub = TypeVar("Pub")
+Priv = TypeVar("Priv")
+
+
+class _Scheme(Generic[Pub, Priv]):
+    """One key type: its blob, its signatures. Handles are the objects of the crypto library."""
+
+    type: str
+    label: str
+    algorithms: tuple[str, ...]
+
+    def decode(self, reader: Reader) -> tuple[Pub, int]:
+        """Reads what follows the type in a key blob: the handle and the key's size in bits."""
+        raise NotImplementedError
+
+    def encode(self, public: Pub) -> bytes:
+        """What follows the type in a key blob."""
+        raise NotImplementedError
+
+    def verify(self, public: Pub, algorithm: str, signature: bytes, data: bytes) -> None:
+        """Raises InvalidSignature, or MalformedMessage, unless `signature` is one of `data`."""
+        raise NotImplementedError
+
+    def sign(self, private: Priv, algorithm: str, data: bytes) -> bytes:
+        """The inner string of the signature blob."""
+        raise NotImplementedError
+
+    def generate(self, bits: int | None) -> Priv:
+        """A new private key."""
+        raise NotImplementedError
+
+
+# Ed25519: RFC 8032 §5.1 names the constants of the curve -x² + y² = 1 + d·x²·y² over the field of p.
+_P: Final = 2**255 - 19
+_L: Final = 2**252 + 27742317777372353535851937790883648493
+_D: Final = -121665 * pow(121666, -1, _P) % _P
+_ORDER_8: Final = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+_SMALL_ORDER: Final = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
+"""The y of the eight points whose order divides 8; the sign of x does not matter."""
+
+
+def _check_point(raw: bytes) -> None:
+    """RFC 8032 §5.1.3, and no point of small order: such a key verifies signatures nobody made."""
+    y = int.from_bytes(raw, "little") & (1 << 255) - 1
+    if y >= _P:
+        raise KeyFormatError("an Ed25519 point that is not in its canonical form", clause="RFC 8032 5.1.3")
+    if y in _SMALL_ORDER:
+        raise KeyFormatError("an Ed25519 point of small order", clause="RFC 8032 5.1.7")
+    # x² = u/v has a root exactly where u·v is a square (Euler's criterion).
+    u, v = y * y - 1, _D * y * y + 1
+    if pow(u * v, (_P - 1) // 2, _P) != 1:
+        raise KeyFormatError("bytes that are no point of Ed25519", clause="RFC 8032 5.1.3")
+
+
+class _Ed25519(_Scheme[ed25519.Ed25519PublicKey, ed25519.Ed25519PrivateKey]):
+    """RFC 8709."""
+
+    type = "ssh-ed25519"
+    label = "ED25519"
+    algorithms = ("ssh-ed25519",)
+
+    def decode(self, reader: Reader) -> tuple[ed25519.Ed25519PublicKey, int]:
+        raw = reader.string()
+        if len(raw) != 32:
+            raise KeyFormatError(f"an Ed25519 key of {len(raw)} bytes; it has 32", clause="RFC 8709 4")
+        _check_point(raw)
+        return ed25519.Ed25519PublicKey.from_public_bytes(raw), 256
+
+    def encode(self, public: ed25519.Ed25519PublicKey) -> bytes:
+        return string(public.public_bytes_raw())
+
+    def verify(
+        self, public: ed25519.Ed25519PublicKey, algorithm: str, signature: bytes, data: bytes
+    ) -> None:
+        # S below the group order, or anybody could derive a second signature (RFC 8032 §5.1.7).
+        if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= _L:
+            raise InvalidSignature
+        public.verify(signature, data)
+
+    def sign(self, private: ed25519.Ed25519PrivateKey, algorithm: str, data: bytes) -> bytes:
+        return private.sign(data)
+
+    def generate(self, bits: int | None) -> ed25519.Ed25519PrivateKey:
+        _fixed_size("Ed25519", 256, bits)
+        return ed25519.Ed25519PrivateKey.generate()
+
+
+def _fixed_size(name: str, size: int, bits: int | None) -> None:
+    if bits not in (None, size):
+        raise UsageError(f"{name} keys have {size} bits, not {bits}")
+
+
+class _Ecdsa(_Scheme[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]):
+    """RFC 5656 §3: one curve, with the hash that §6.2.1 gives it."""
+
+    label = "ECDSA"
+
+    def __init__(self, name: str, curve: ec.EllipticCurve, digest: hashes.HashAlgorithm) -> None:
+        self.name = name
+        self.type = f"ecdsa-sha2-{name}"
+        self.algorithms = (self.type,)
+        self.curve = curve
+        self.scheme = ec.ECDSA(digest)
+        self.order = curve.group_order
+
+    def decode(self, reader: Reader) -> tuple[ec.EllipticCurvePublicKey, int]:
+        name = reader.name()
+        if name != self.name:
+            raise KeyFormatError(f'a key of type {self.type} on the curve "{name}"', clause="RFC 5656 3.1")
+        point = reader.string()
+        # RFC 5656 §3.1 lets point compression be offered; nobody does, and OpenSSH refuses it.
+        if len(point) != 1 + 2 * ((self.curve.key_size + 7) // 8) or point[0] != 4:
+            raise KeyFormatError(f"a key of type {self.type} whose point is not in uncompressed form")
+        try:
+            return ec.EllipticCurvePublicKey.from_encoded_point(self.curve, point), self.curve.key_size
+        except ValueError:
+            raise KeyFormatError(f"a point that is not on the curve {self.name}") from None
+
+    def encode(self, public: ec.EllipticCurvePublicKey) -> bytes:
+        point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        return string(self.name.encode()) + string(point)
+
+    def verify(self, public: ec.EllipticCurvePublicKey, algorithm: str, signature: bytes, data: bytes) -> None:
+        reader = Reader(signature)
+        r, s = reader.mpint(), reader.mpint()
+        reader.done()
+        if not (0 < r < self.order and 0 < s < self.order):
+            raise InvalidSignature
+        public.verify(encode_dss_signature(r, s), data, self.scheme)
+
+    def sign(self, private: ec.EllipticCurvePrivateKey, algorithm: str, data: bytes) -> bytes:
+        r, s = decode_dss_signature(private.sign(data, self.scheme))
+        return mpint(r) + mpint(s)
+
+    def generate(self, bits: int | None) -> ec.EllipticCurvePrivateKey:
+        _fixed_size(self.type, self.curve.key_size, bits)
+        return ec.generate_private_key(self.curve)
+
+
+_RSA_DIGESTS: Final[dict[str, hashes.HashAlgorithm]] = {
+    "rsa-sha2-512": hashes.SHA512(),
+    "rsa-sha2-256": hashes.SHA256(),
+}
+
+
+class _Rsa(_Scheme[rsa.RSAPublicKey, rsa.RSAPrivateKey]):
+    """RFC 4253 §6.6 for the blob of the key, RFC 8332 §3 for the signatures: RSASSA-PKCS1-v1_5."""
+
+    type = "ssh-rsa"
+    label = "RSA"
+    algorithms = tuple(_RSA_DIGESTS)
+
+    def decode(self, reader: Reader) -> tuple[rsa.RSAPublicKey, int]:
+        e, n = reader.mpint(), reader.mpint()
+        bits = n.bit_length()
+        if n <= 0 or not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
+            raise KeyFormatError(
+                f"an RSA key of {bits} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are allowed",
+                hint="make a new key, best of type ed25519",
+            )
+        if e < 3 or not e & 1 or e.bit_length() > MAX_RSA_EXPONENT_BITS:
+            raise KeyFormatError("an RSA key whose public exponent is even, below 3 or above 64 bits")
+        if not n & 1:
+            raise KeyFormatError("an RSA key whose modulus is even")
+        return rsa.RSAPublicNumbers(e, n).public_key(), bits
+
+    def encode(self, public: rsa.RSAPublicKey) -> bytes:
+        numbers = public.public_numbers()
+        return mpint(numbers.e) + mpint(numbers.n)
+
+    def verify(self, public: rsa.RSAPublicKey, algorithm: str, signature: bytes, data: bytes) -> None:
+        size = (public.key_size + 7) // 8
+        if not 0 < len(signature) <= size:
+            raise InvalidSignature
+        # Old peers send the signature as a number, without its leading zeros; OpenSSH puts them back.
+        public.verify(signature.rjust(size, b"\0"), data, padding.PKCS1v15(), _RSA_DIGESTS[algorithm])
+
+    def sign(self, private: rsa.RSAPrivateKey, algorithm: str, data: bytes) -> bytes:
+        signature = private.sign(data, padding.PKCS1v15(), _RSA_DIGESTS[algorithm])
+        # One faulty signature made by CRT gives the factors of the modulus away: check before it leaves.
+        self.verify(private.public_key(), algorithm, signature, data)
+        return signature
+
+    def generate(self, bits: int | None) -> rsa.RSAPrivateKey:
+        bits = DEFAULT_RSA_BITS if bits is None else bits
+        if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
+            raise UsageError(f"RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {bits}")
+        return rsa.generate_private_key(65537, bits)
+
+
+_SCHEMES: Final[dict[str, _Scheme[Any, Any]]] = {
+    scheme.type: scheme
+    for scheme in (
+        _Ed25519(),
+        _Ecdsa("nistp256", ec.SECP256R1(), hashes.SHA256()),
+        _Ecdsa("nistp384", ec.SECP384R1(), hashes.SHA384()),
+        _Ecdsa("nistp521", ec.SECP521R1(), hashes.SHA512()),
+        _Rsa(),
+    )
+}
+
+KEY_TYPES: Final = tuple(_SCHEMES)
+"""Every key type that can be read, in order of preference."""
+
+_TYPE_OF: Final = {name: scheme.type for scheme in _SCHEMES.values() for name in scheme.algorithms}
+
+SIGNATURE_ALGORITHMS: Final = tuple(_TYPE_OF)
+"""Every signature algorithm, in order of preference."""
+
+
+def algorithms_for(key_type: str) -> tuple[str, ...]:
+    """The signature algorithms of a key type, best first; empty for a type not known (RFC 8332 §2)."""
+    scheme = _SCHEMES.get(key_type)
+    return scheme.algorithms if scheme else ()
+
+
+def key_type_of(algorithm: str) -> str | None:
+    """The key type that `algorithm` signs with, or None for an algorithm not known."""
+    return _TYPE_OF.get(algorithm)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PublicKey:
+    """A public key that passed every check; equal where the blobs are equal.
+
+    `type` is the key type ("ssh-rsa"), `blob` the bytes of RFC 4253 §6.6, `bits` its size. Made by
+    `from_blob`, or by a `PrivateKey`.
+    """
+
+    type: str
+    blob: bytes
+    bits: int = field(compare=False)
+    _handle: Any = field(compare=False)
+
+    @classmethod
+    def from_blob(cls, blob: bytes) -> PublicKey:
+        """Reads a key blob (RFC 4253 §6.6, 5656 §3.1, 8709 §4).
+
+        Raises KeyFormatError for a type not known, a blob that is short or has bytes too many, a point
+        that is off its curve, compressed, of small order or not canonical, and an RSA key out of bounds.
+        """
+        reader = Reader(blob)
+        try:
+            key_type = reader.name()
+            scheme = _SCHEMES.get(key_type)
+            if scheme is None:
+                raise KeyFormatError(f'keys of type "{key_type}" are not supported')
+            handle, bits = scheme.decode(reader)
+            reader.done()
+        except MalformedMessage as error:
+            raise KeyFormatError(f"a key blob that cannot be read: {error}", clause="RFC 4253 6.6") from None
+        return cls(key_type, bytes(blob), bits, handle)
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The signature algorithms this key can be used with, best first."""
+        return _SCHEMES[self.type].algorithms
+
+    @property
+    def label(self) -> str:
+        """The type as OpenSSH says it to people: ED25519, RSA, ECDSA."""
+        return _SCHEMES[self.type].label
+
+    def verify(self, algorithm: str, signature: bytes, data: bytes) -> bool:
+        """Whether `signature` is this key's signature of `data` by `algorithm`.
+
+        `signature` is the whole blob of RFC 4253 §6.6: the algorithm's name, then the signature. The
+        name inside has to be `algorithm`, so that a peer cannot swap in a weaker hash (RFC 8332 §3.2).
+        Never raises: what cannot be read is not a signature.
+        """
+        if algorithm not in self.algorithms:
+            return False
+        try:
+            reader = Reader(signature)
+            name, inner = reader.string(), reader.string()
+            reader.done()
+            if name != algorithm.encode():
+                return False
+            _SCHEMES[self.type].verify(self._handle, algorithm, inner, data)
+        except (MalformedMessage, InvalidSignature, ValueError):
+            return False
+        return True
+
+    def fingerprint(self, hash: str = "sha256") -> str:
+        """The fingerprint as ssh-keygen writes it: "SHA256:<base64>", or "MD5:aa:bb:..." on "md5".
+
+        Raises UsageError for another hash.
+        """
+        if hash == "sha256":
+            digest = hashlib.sha256(self.blob).digest()
+            return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+        if hash == "md5":
+            return "MD5:" + hashlib.md5(self.blob, usedforsecurity=False).digest().hex(":")
+        raise UsageError(f'no fingerprint by "{hash}"; there are sha256 and md5')
+
+    def __repr__(self) -> str:
+        return f"<PublicKey {self.type} {self.fingerprint()}>"
+
+
+def _scheme_of(handle: Any) -> _Scheme[Any, Any] | None:
+    """The scheme of a private key of the crypto library; None for a kind that SSH has no use for."""
+    if isinstance(handle, ed25519.Ed25519PrivateKey):
+        return _SCHEMES["ssh-ed25519"]
+    if isinstance(handle, rsa.RSAPrivateKey):
+        return _SCHEMES["ssh-rsa"]
+    if isinstance(handle, ec.EllipticCurvePrivateKey):
+        curve = handle.curve.name
+        return next((s for s in _SCHEMES.values() if isinstance(s, _Ecdsa) and s.curve.name == curve), None)
+    return None
+
+
+class PrivateKey:
+    """A private key, its public half and its comment. It is never shown, copied or pickled."""
+
+    __slots__ = ("_handle", "comment", "public")
+
+    def __init__(self, handle: Any, comment: str = "") -> None:
+        """Takes a private key of `cryptography`: Ed25519, RSA, or EC on a NIST curve of RFC 5656.
+
+        Raises KeyFormatError for another kind, or where the public half does not pass `from_blob`.
+        """
+        scheme = _scheme_of(handle)
+        if scheme is None:
+            raise KeyFormatError("a private key of a kind that SSH does not use")
+        self._handle = handle
+        self.comment = comment
+        self.public = PublicKey.from_blob(string(scheme.type.encode()) + scheme.encode(handle.public_key()))
+
+    @classmethod
+    def generate(cls, key_type: str, bits: int | None = None, comment: str = "") -> PrivateKey:
+        """A new key of `key_type`, one of KEY_TYPES; `bits` is for RSA (default 3072).
+
+        Raises UsageError for a type or size not known.
+        """
+        scheme = _SCHEMES.get(key_type)
+        if scheme is None:
+            raise UsageError(f'no key type "{key_type}"; there are {", ".join(KEY_TYPES)}')
+        return cls(scheme.generate(bits), comment)
+
+    def sign(self, algorithm: str, data: bytes) -> bytes:
+        """The signature of `data`: the blob of RFC 4253 §6.6, the algorithm's name first.
+
+        Raises UsageError where `algorithm` is not one of the key's, CryptoError where no valid
+        signature came out; a faulty one never leaves.
+        """
+        if algorithm not in self.public.algorithms:
+            raise UsageError(f"a key of type {self.public.type} does not sign with {algorithm}")
+        try:
+            inner = _SCHEMES[self.public.type].sign(self._handle, algorithm, data)
+        except (InvalidSignature, ValueError):
+            raise CryptoError(f"signing with {algorithm} failed: the signature does not verify") from None
+        return string(algorithm.encode()) + string(inner)
+
+    def reveal(self) -> Any:
+        """The private key as an object of `cryptography`: for writing it to a file, nothing else."""
+        return self._handle
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey {self.public.type} {self.public.fingerprint()}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a PrivateKey is not pickled")
