@@ -1,0 +1,406 @@
+"""What the core tells the application, and what it asks.
+
+An `Event` is told once. A `Question` is an event with a token that must be answered with
+`protocol.answer(question, value)`; its docstring says with what. Answers may come at any time;
+until then the core goes on with everything that does not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .crypto.signatures import PublicKey
+from .errors import SSHError
+from .wire import Secret
+
+if TYPE_CHECKING:
+    from .messages.declare import Struct
+
+
+class Event:
+    """Base of everything the core tells."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True, eq=False)
+class Question(Event):
+    """Base of everything the core asks; `token` identifies it."""
+
+    token: int = field(default=0, init=False)
+
+
+# --- the connection as a whole
+
+
+@dataclass(slots=True)
+class Negotiated:
+    """The algorithms of one key exchange (RFC 4253 §7.1); `why` explains each choice by its field."""
+
+    kex: str
+    host_key: str
+    cipher_c2s: str
+    cipher_s2c: str
+    mac_c2s: str
+    mac_s2c: str
+    compression_c2s: str
+    compression_s2c: str
+    strict: bool
+    peer_ext_info: bool
+    why: dict[str, str]
+
+
+@dataclass(slots=True)
+class PrefaceLine(Event):
+    """A line that the server sent before its identification (RFC 4253 §4.2), made visible."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class HandshakeDone(Event):
+    """The first key exchange is over; everything is encrypted from here on."""
+
+    negotiated: Negotiated
+    session_id: bytes
+    peer_software: str
+
+
+@dataclass(slots=True)
+class DebugMessage(Event):
+    """SSH_MSG_DEBUG of the peer (RFC 4253 §11.3), made visible."""
+
+    text: str
+    always_display: bool
+
+
+@dataclass(slots=True)
+class Closed(Event):
+    """The connection is over; the last event. `error` is None after an orderly end."""
+
+    error: SSHError | None
+
+
+# --- RFC 4253
+
+
+@dataclass(slots=True, eq=False)
+class HostKeyOffered(Question):
+    """Is this the server's key? Its signature of the exchange hash has been verified.
+
+    Answer True, or a HostKeyRefused that says why not.
+    """
+
+    key: PublicKey
+    algorithm: str
+
+
+@dataclass(slots=True, eq=False)
+class HostKeySignatureNeeded(Question):
+    """Sign the exchange hash. Answer with the signature blob, or an SSHError."""
+
+    key: PublicKey
+    algorithm: str
+    data: bytes
+
+
+# --- RFC 4252, 4256: the client is asked
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One thing tried to log in: with what, from where, and the server's answer."""
+
+    method: str
+    identity: str = ""
+    """Key type and fingerprint, or empty."""
+    source: str = ""
+    """The file, agent or call it came from."""
+    algorithm: str = ""
+    answer: str = ""
+    """`accepted`, `refused`, `partial`, `not acceptable` (a key that was probed), `skipped: ...`"""
+    methods: tuple[str, ...] = ()
+    """What the server would take after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoneMethod:
+    """Credential: the `none` method, which asks what the server would take (RFC 4252 §5.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMethod:
+    """Credential: a public key (RFC 4252 §7).
+
+    `algorithms` limits and orders the signature algorithms; empty: all that fit the key. `probe`:
+    ask first whether the key would do; without it the first request is signed.
+    """
+
+    key: PublicKey
+    source: str = ""
+    origin: str = ""
+    """OpenSSH's word behind a key in its log: `explicit`, `agent`, or empty."""
+    algorithms: tuple[str, ...] = ()
+    probe: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordMethod:
+    """Credential: a password (RFC 4252 §8)."""
+
+    password: Secret
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InteractiveMethod:
+    """Credential: keyboard-interactive (RFC 4256); the prompts come as `PromptsShown`."""
+
+    submethods: str = ""
+
+
+Credential = NoneMethod | KeyMethod | PasswordMethod | InteractiveMethod
+
+
+@dataclass(slots=True, eq=False)
+class CredentialNeeded(Question):
+    """What shall be tried next? `methods` is None before the server has said what it takes.
+
+    Answer with a Credential, or None: give up, the connection ends with AuthenticationFailed.
+    """
+
+    methods: tuple[str, ...] | None
+    partial: bool
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(slots=True, eq=False)
+class SignatureNeeded(Question):
+    """Sign for a login. Answer with the signature blob, or None: pass this key over."""
+
+    key: PublicKey
+    algorithm: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PromptText:
+    """One prompt of keyboard-interactive; `echo`: whether the answer may be seen (RFC 4256 §3.2)."""
+
+    text: str
+    echo: bool
+
+
+@dataclass(slots=True, eq=False)
+class PromptsShown(Question):
+    """Answer the server's prompts with a Secret each, or None: give this method up."""
+
+    name: str
+    instruction: str
+    prompts: tuple[PromptText, ...]
+
+
+@dataclass(slots=True, eq=False)
+class PasswordChangeNeeded(Question):
+    """The password has expired (RFC 4252 §8). Answer (old, new) as Secrets, or None."""
+
+    prompt: str
+
+
+@dataclass(slots=True)
+class BannerShown(Event):
+    """The server's banner (RFC 4252 §5.4), control characters removed except line ends and tabs."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Authenticated(Event):
+    """Logged in (client), or a user is (server). `grants` are the values of the server's verdicts."""
+
+    user: str
+    method: str
+    attempts: tuple[Attempt, ...] = ()
+    grants: tuple[Any, ...] = ()
+
+
+# --- RFC 4252, 4256: the server is asked
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a login request.
+
+    `partial`: this step is done, but more are needed: `methods` are those that can continue.
+    `grant` is handed out with `Authenticated`, one for each step, only when all have succeeded.
+    """
+
+    accepted: bool
+    partial: bool = False
+    methods: tuple[str, ...] | None = None
+    grant: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The other answer to keyboard-interactive: one more round of prompts."""
+
+    prompts: tuple[PromptText, ...]
+    name: str = ""
+    instruction: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class NoneOffered(Question):
+    """May `user` in without anything? Answer with a Verdict."""
+
+    user: str
+
+
+@dataclass(slots=True, eq=False)
+class KeyOffered(Question):
+    """Would, or does, this key let `user` in? Answer with a Verdict.
+
+    With `signed` the core verifies the signature after a Verdict that accepts; the identity is
+    handed out only then. Without it this is a query, and a Verdict grants nothing.
+    """
+
+    user: str
+    key: PublicKey
+    algorithm: str
+    signed: bool
+
+
+@dataclass(slots=True, eq=False)
+class PasswordOffered(Question):
+    """Is this the password of `user`? Answer with a Verdict. `new_password`: a change is asked for."""
+
+    user: str
+    password: Secret
+    new_password: Secret | None = None
+
+
+@dataclass(slots=True, eq=False)
+class InteractiveStarted(Question):
+    """keyboard-interactive begins. Answer with Prompts or a Verdict."""
+
+    user: str
+    submethods: str
+
+
+@dataclass(slots=True, eq=False)
+class InteractiveAnswered(Question):
+    """The answers to the last Prompts, one Secret each. Answer with Prompts or a Verdict."""
+
+    user: str
+    answers: tuple[Secret, ...]
+
+
+# --- RFC 4254
+
+
+@dataclass(slots=True, eq=False)
+class ChannelOffered(Question):
+    """The peer asks for a channel. Answer True, or a ChannelOpenFailed with reason and text."""
+
+    channel: Any
+    """The `connection.channel.Channel`; usable once accepted."""
+    type: str
+    body: Struct | bytes
+
+
+@dataclass(slots=True)
+class ChannelOpened(Event):
+    """A channel that we opened is open."""
+
+    channel: Any
+
+
+@dataclass(slots=True)
+class ChannelRefused(Event):
+    """A channel that we opened was refused; `reason` as in RFC 4254 §5.1."""
+
+    channel: Any
+    reason: int
+    description: str
+
+
+@dataclass(slots=True)
+class ChannelReadable(Event):
+    """Data came: `channel.read()`. Told once for each `receive_data` however much came."""
+
+    channel: Any
+
+
+@dataclass(slots=True)
+class ChannelWritable(Event):
+    """`channel.send()` accepted less than it was given before; it takes more now."""
+
+    channel: Any
+
+
+@dataclass(slots=True)
+class ChannelEof(Event):
+    """The peer sends no more data on this channel."""
+
+    channel: Any
+
+
+@dataclass(slots=True)
+class ChannelClosed(Event):
+    """The channel is closed both ways, or its connection is over."""
+
+    channel: Any
+
+
+@dataclass(slots=True, eq=False)
+class ChannelRequested(Question):
+    """The peer asks something of a channel (RFC 4254 §5.4); answer True or False."""
+
+    channel: Any
+    type: str
+    body: Struct | bytes
+    want_reply: bool
+
+
+@dataclass(slots=True)
+class ChannelReplied(Event):
+    """The answer to the oldest unanswered `channel.request(..., want_reply=True)`."""
+
+    channel: Any
+    type: str
+    ok: bool
+
+
+@dataclass(slots=True)
+class ChannelExit(Event):
+    """The remote program ended: `status`, or `signal` (name without SIG) with its message."""
+
+    channel: Any
+    status: int | None
+    signal: str = ""
+    core_dumped: bool = False
+    message: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class GlobalRequested(Question):
+    """A global request (RFC 4254 §4). Answer True, False, or bytes: the body of REQUEST_SUCCESS."""
+
+    type: str
+    body: Struct | bytes
+    want_reply: bool
+
+
+@dataclass(slots=True)
+class GlobalReplied(Event):
+    """The answer to the oldest unanswered `global_request(..., want_reply=True)`."""
+
+    type: str
+    ok: bool
+    body: bytes
+
+
+Events = Sequence[Event]

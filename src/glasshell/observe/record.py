@@ -1,0 +1,105 @@
+"""What is told of a connection: a `MessageRecord` for each packet, a `StateRecord` for all else.
+
+Every log, timeline, capture and metric is a view of this stream, and of nothing else. Times are
+seconds since the connection's start on a clock that never goes back; a message's time is that of
+the socket call that carried it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+
+@dataclass(slots=True)
+class MessageRecord:
+    """One binary packet (RFC 4253 §6), payload in clear, secret fields zeroed.
+
+    `epoch` counts the NEWKEYS before it in its direction (0: sent in clear). `context` selects the
+    meaning of numbers 30-49 and 60-79. Lengths are bytes: `packet_length` and `padding_length` as
+    in the packet, `wire_length` with length field and MAC.
+    """
+
+    time: float
+    sent: bool
+    seq: int
+    epoch: int
+    context: str
+    number: int
+    payload: bytes
+    packet_length: int
+    padding_length: int
+    wire_length: int
+
+
+@dataclass(slots=True)
+class StateRecord:
+    """Something that happened and is no message; `name` is a key of `STATES`, `facts` its fields."""
+
+    time: float
+    name: str
+    facts: Mapping[str, Any]
+
+
+Record: TypeAlias = MessageRecord | StateRecord
+
+STATES: Final[dict[str, tuple[str, str]]] = {
+    # TCP and the way to it
+    "started": ("the connection's stream begins", "role wall_time software version"),
+    "config_file": ("a configuration file is read", "path"),
+    "config_applied": ("a Host block of a configuration file applies", "path line pattern"),
+    "identity_file": ("a private key file is considered", "path type"),
+    "resolving": ("a host name is looked up", "host port"),
+    "resolved": ("the addresses of a host name", "host addresses"),
+    "connecting": ("TCP connect begins", "host address port"),
+    "connected": ("TCP connect is done", "address port local_address local_port"),
+    "connect_failed": ("TCP connect failed", "host address port error"),
+    "accepted": ("TCP connection accepted", "address port local_address local_port"),
+    # RFC 4253
+    "preface_line": ("a line before the server's identification (RFC 4253 4.2)", "text"),
+    "identification_sent": ("our identification string", "line length"),
+    "identification_received": ("the peer's identification string", "line software length"),
+    "kex_started": ("a key exchange begins", "first by reason"),
+    "negotiated": (
+        "the algorithms of the connection, and why each was chosen",
+        "kex host_key cipher_c2s cipher_s2c mac_c2s mac_s2c compression_c2s compression_s2c"
+        " strict ext_info guess why",
+    ),
+    "kex_waiting": ("the next message of the key exchange is awaited", "message"),
+    "host_key": ("the server's host key, its signature of the exchange hash verified",
+                 "type algorithm fingerprint bits"),
+    "host_key_verdict": ("whether the host key is trusted", "accepted how host file line"),
+    "keys_installed": ("one direction uses new keys", "sent epoch seq_reset seq blocks"),
+    "kex_done": ("the key exchange is over", "first"),
+    "extension": ("one extension of EXT_INFO (RFC 8308)", "name value"),
+    # RFC 4252
+    "auth_methods": ("methods that can continue", "methods partial"),
+    "auth_next": ("the client turns to a method", "method remaining"),
+    "auth_offer": ("the client offers a key", "key_type fingerprint source origin"),
+    "auth_key_accepted": ("the server would take a key", "key_type fingerprint source origin"),
+    "auth_signing": ("the client signs with a key", "algorithm fingerprint"),
+    "auth_skipped": ("the client passes an identity or a method over", "what reason"),
+    "auth_exhausted": ("no method is left", ""),
+    "auth_request": ("the server judges a request", "user service method attempt failures"),
+    "auth_verdict": ("the server's verdict", "user method accepted partial key_type fingerprint"),
+    "authenticated": ("authentication succeeded", "user method"),
+    # RFC 4254
+    "session_started": ("the server starts a program or subsystem", "channel kind command user"),
+    "session_ended": ("a server's session ended", "channel user status signal"),
+    "channel_opening": ("a channel is being opened", "channel type by"),
+    "channel_open": ("a channel is open", "channel peer type window max_packet peer_window peer_max_packet"),
+    "channel_refused": ("a channel was refused", "channel type reason description"),
+    "channel_closed": ("a channel is closed both ways", "channel type sent received"),
+    "interactive": ("the client hands the terminal over", "pty"),
+    "exit_status": ("the remote program ended", "channel status signal"),
+    "forward": ("a forwarding is set up or refused", "kind listen target ok"),
+    # Ends and odds
+    "note": ("a line for the log only", "level text"),
+    "sink_dropped": ("a sink raised and hears no more", "sink error"),
+    "error": ("the error that ended the connection or a call", "type text hint clause"),
+    "disconnect": ("SSH_MSG_DISCONNECT", "sent reason description"),
+    "eof": ("the peer closed its side of the socket", ""),
+    "closed": ("the connection is over", "sent_bytes received_bytes"),
+}  # fmt: skip
+"""Every state a record may name: what it says, and its facts."""

@@ -1,0 +1,95 @@
+"""The frozen settings of one connection: algorithms, limits, windows, rekeying.
+
+Files and options become a `Policy` before anything connects (`glasshell.config`). Defaults are
+those of 2026: strict key exchange wherever the peer has it, no SHA-1, no CBC, compression off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from .crypto.registry import Kind, defaults
+from .errors import UsageError
+
+Role = Literal["client", "server"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Settings of one connection. Times are seconds, sizes bytes.
+
+    `Policy.client()` and `Policy.server()` give each role's defaults; `but(**changes)` a changed
+    copy. Name-lists are in order of preference (RFC 4253 §7.1).
+    """
+
+    role: Role
+    kex: tuple[str, ...]
+    host_key_algorithms: tuple[str, ...]
+    ciphers: tuple[str, ...]
+    macs: tuple[str, ...]
+    compression: tuple[str, ...] = ("none",)
+    pubkey_algorithms: tuple[str, ...] = ()
+    """Signature algorithms taken (server) or offered (client) for user keys."""
+
+    software: str = "glasshell_0.1"
+    allow_terrapin: bool = False
+    """Whether chacha20-poly1305 or CBC with EtM may be used without strict key exchange."""
+
+    moduli: str = ""
+    """Text of the system's moduli file; the groups of RFC 3526 stand in where it is empty."""
+    min_rsa_bits: int = 2048
+
+    rekey_bytes: int = 1024 * MIB
+    rekey_packets: int = 1 << 31
+    rekey_seconds: float | None = None
+    kex_timeout: float = 120.0
+    """A key exchange, the first or a later one, must end within this many seconds."""
+
+    login_grace: float = 120.0
+    """Authentication must end within this many seconds of the connection's start; 0: no limit."""
+    max_auth_failures: int = 6
+    max_auth_requests: int = 128
+
+    keepalive_interval: float = 15.0
+    """Seconds of silence after which the peer is asked whether it lives; 0: never."""
+    keepalive_count: int = 3
+
+    window: int = 2 * MIB
+    max_packet: int = 32 * KIB
+    receive_budget: int = 64 * MIB
+    max_output: int = 4 * MIB
+    """Most bytes queued towards the peer, replies and data together."""
+    max_channels: int = 1000
+    max_sessions: int = 10
+
+    def but(self, **changes: Any) -> Policy:
+        """A copy with some settings changed. Raises UsageError for a setting that does not exist."""
+        try:
+            return replace(self, **changes)
+        except TypeError as error:
+            raise UsageError(f"no such setting: {error}") from None
+
+    @classmethod
+    def client(cls, **changes: Any) -> Policy:
+        """The defaults of a client."""
+        return cls._of_role("client").but(**changes)
+
+    @classmethod
+    def server(cls, **changes: Any) -> Policy:
+        """The defaults of a server."""
+        return cls._of_role("server").but(receive_budget=16 * MIB).but(**changes)
+
+    @classmethod
+    def _of_role(cls, role: Role) -> Policy:
+        return cls(
+            role=role,
+            kex=defaults(Kind.KEX, role),
+            host_key_algorithms=defaults(Kind.HOST_KEY, role),
+            ciphers=defaults(Kind.CIPHER, role),
+            macs=defaults(Kind.MAC, role),
+            pubkey_algorithms=defaults(Kind.HOST_KEY, "client"),
+        )

@@ -1,0 +1,105 @@
+"""The one file that says what may happen when: phase × message, role-neutral.
+
+A row names who may send a message and in which phases. Dispatch is legality: from this table and
+the handlers at hand one list of 256 slots is built for each phase; an empty slot is the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+Role: TypeAlias = Literal["client", "server"]
+Handler: TypeAlias = Callable[[memoryview], None]
+"""Takes a whole payload, message number included."""
+
+
+class Phase(Enum):
+    """Where the peer is, as seen by what it may send next."""
+
+    IDENTIFICATION = "identification"  # RFC 4253 §4.2
+    KEXINIT = "algorithm negotiation"  # §7.1, the first
+    KEX = "key exchange"  # §8, the first
+    NEWKEYS = "taking keys into use"  # §7.3, the first
+    SERVICE = "service request"  # §10
+    AUTH = "authentication"  # RFC 4252
+    CONNECTION = "connection"  # RFC 4254
+    REKEY_KEX = "key re-exchange"  # RFC 4253 §9, after the peer's KEXINIT
+    REKEY_NEWKEYS = "taking new keys into use"
+    CLOSED = "closed"
+
+
+FIRST_KEX: Final = frozenset({Phase.KEXINIT, Phase.KEX, Phase.NEWKEYS})
+IN_KEX: Final = FIRST_KEX | {Phase.REKEY_KEX, Phase.REKEY_NEWKEYS}
+UPPER: Final = frozenset({Phase.SERVICE, Phase.AUTH, Phase.CONNECTION})
+_ALL: Final = IN_KEX | UPPER
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Messages `first`..`last` may be sent by `sender` in `phases`, with strict kex in `strict`."""
+
+    first: int
+    last: int
+    sender: Literal["client", "server", "both"]
+    phases: frozenset[Phase]
+    clause: str
+    strict: frozenset[Phase] | None = None
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    Rule(1, 1, "both", _ALL, "RFC 4253 11.1"),
+    # Strict key exchange takes nothing beside what it needs, or a packet could be slipped in and
+    # another one deleted unseen (Terrapin, OpenSSH PROTOCOL 1.10).
+    Rule(2, 4, "both", _ALL, "RFC 4253 11.2-11.4", strict=_ALL - FIRST_KEX),
+    Rule(5, 5, "client", frozenset({Phase.SERVICE}), "RFC 4253 10"),
+    Rule(6, 6, "server", frozenset({Phase.SERVICE}), "RFC 4253 10"),
+    Rule(7, 7, "client", frozenset({Phase.SERVICE}), "RFC 8308 2.4"),
+    Rule(7, 7, "server", frozenset({Phase.SERVICE, Phase.AUTH}), "RFC 8308 2.4"),
+    # No peer re-exchanges keys before it has logged in; one that does makes us work for nothing.
+    Rule(20, 20, "both", frozenset({Phase.KEXINIT, Phase.CONNECTION}), "RFC 4253 7.1, 9"),
+    Rule(21, 21, "both", frozenset({Phase.NEWKEYS, Phase.REKEY_NEWKEYS}), "RFC 4253 7.3"),
+    # Which of these is due depends on the method; the exchange has a handler for that one only.
+    Rule(30, 49, "both", frozenset({Phase.KEX, Phase.REKEY_KEX}), "RFC 4253 7.1"),
+    # After success late requests are ignored (RFC 4252 §5.3).
+    Rule(50, 50, "client", frozenset({Phase.AUTH, Phase.CONNECTION}), "RFC 4252 5"),
+    Rule(51, 53, "server", frozenset({Phase.AUTH}), "RFC 4252 5"),
+    Rule(60, 79, "both", frozenset({Phase.AUTH}), "RFC 4252 6"),
+    Rule(80, 82, "both", frozenset({Phase.CONNECTION}), "RFC 4254 4"),
+    Rule(90, 100, "both", frozenset({Phase.CONNECTION}), "RFC 4254 5"),
+    Rule(192, 193, "both", frozenset({Phase.AUTH, Phase.CONNECTION}), "OpenSSH PROTOCOL 1.9"),
+)
+
+
+def allowed(phase: Phase, number: int, sender: Role, *, strict: bool) -> bool:
+    """Whether `sender` may send message `number` in `phase`."""
+    for rule in RULES:
+        if rule.first <= number <= rule.last and rule.sender in (sender, "both"):
+            phases = rule.strict if strict and rule.strict is not None else rule.phases
+            if phase in phases:
+                return True
+    return False
+
+
+def known(number: int) -> bool:
+    """Whether any rule names message `number`."""
+    return any(rule.first <= number <= rule.last for rule in RULES)
+
+
+def slots(
+    phase: Phase, sender: Role, handlers: Mapping[int, Handler], unknown: Handler, *, strict: bool
+) -> list[Handler | None]:
+    """The 256 slots of `phase` for what `sender` sends.
+
+    A number that no rule names goes to `unknown` where UNIMPLEMENTED may answer it (RFC 4253
+    §11.4): outside key exchanges.
+    """
+    made: list[Handler | None] = []
+    for number in range(256):
+        if allowed(phase, number, sender, strict=strict):
+            made.append(handlers.get(number))
+        else:
+            made.append(unknown if phase in UPPER and not known(number) else None)
+    return made
