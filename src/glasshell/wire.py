@@ -385,6 +385,8 @@ class Raw(FieldType[bytes]):
         return reader.take(self.count)
 
     def encode(self, value: bytes, out: bytearray) -> None:
+        if len(value) != self.count:
+            raise ValueError(f"{len(value)} bytes, not {self.count}")
         out += value
 
     def show(self, value: bytes) -> str:

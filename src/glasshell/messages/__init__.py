@@ -1,0 +1,24 @@
+"""The catalogue: every message of the protocol, declared once, one file per layer."""
+
+from __future__ import annotations
+
+from . import auth, connection, kex, transport
+from .declare import (
+    CATALOGUE,
+    GENERIC,
+    Message,
+    Shown,
+    Struct,
+    UnknownMessage,
+    code_name,
+    decode,
+    describe,
+    family,
+    lookup,
+    message_name,
+)
+
+__all__ = [
+    "CATALOGUE", "GENERIC", "Message", "Shown", "Struct", "UnknownMessage", "auth", "code_name",
+    "connection", "decode", "describe", "family", "kex", "lookup", "message_name", "transport",
+]  # fmt: skip

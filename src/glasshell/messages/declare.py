@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import (
     Annotated,
@@ -61,7 +63,8 @@ class Field:
     """One field of a declared structure.
 
     `present_if` names a boolean field before it without which this one is absent; `choice` is
-    (field, table): the value of that field selects the structure this one holds.
+    (field, table): the value of that field selects the structure this one holds. `guarded`: bytes
+    that no structure of the table explains are taken for a secret.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Field:
     doc: str = ""
     present_if: str = ""
     choice: tuple[str, Mapping[str, type[Struct]]] | None = None
+    guarded: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,13 +111,25 @@ class Struct:
             value = getattr(self, field.name)
             if field.present_if and not getattr(self, field.present_if):
                 continue
-            if isinstance(value, Struct):
-                value.encode_into(out)
-                continue
             try:
-                field.type.encode(value, out)
-            except (ValueError, TypeError, OverflowError, AttributeError, wire.struct.error) as error:
+                if isinstance(value, Struct):
+                    _check_choice(field, getattr(self, field.choice[0]) if field.choice else "", value)
+                    value.encode_into(out)
+                else:
+                    field.type.encode(value, out)
+            except (ValueError, TypeError, OverflowError, AttributeError, struct.error) as error:
                 raise UsageError(f"{type(self).__name__}.{field.name}: {error}") from None
+
+    @classmethod
+    def decode(cls: type[S], data: bytes | bytearray | memoryview) -> S:
+        """Reads the whole of `data`; nothing may be left over. Raises MalformedMessage.
+
+        This is how the bytes of a reply become the structure that the request expects.
+        """
+        reader = Reader(data)
+        result = cls.decode_from(reader)
+        reader.done()
+        return result
 
     @classmethod
     def decode_from(cls: type[S], reader: Reader) -> S:
@@ -133,7 +149,7 @@ class Struct:
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{f.name}={v!r}" if isinstance(v, Struct) else f"{f.name}={_show(type(self), f, v)}"
+            f"{f.name}={v!r}" if isinstance(v, Struct) else f"{f.name}={_show(f, v)}"
             for f in self.FIELDS
             if (v := getattr(self, f.name)) is not None
         )
@@ -155,17 +171,20 @@ def field_value(field: Field, seen: Mapping[str, Any], reader: Reader) -> Any:
     return field.type.decode(reader)
 
 
-def hidden(cls: type[Struct], field: Field, value: Any) -> bool:
-    """Whether `value` must not be seen: by its type, or because nobody knows what it is.
-
-    Where some structures of a choice hold secrets, an unknown one may hold one too.
-    """
-    unknown = field.choice is not None and isinstance(value, bytes)
-    return field.type.secret or (unknown and cls.SECRET)
+def _check_choice(field: Field, selected: str, value: Struct) -> None:
+    """Refuses a structure other than the one its selector announces: the peer would misread it."""
+    wanted = field.choice[1].get(selected) if field.choice else None
+    if wanted is None or not isinstance(value, wanted):
+        raise TypeError(f"{selected!r} is not followed by {type(value).__name__}")
 
 
-def _show(cls: type[Struct], field: Field, value: Any) -> str:
-    return "<redacted>" if hidden(cls, field, value) else field.type.show(value)
+def hidden(field: Field, value: Any) -> bool:
+    """Whether `value` must not be seen: by its type, or because nobody knows what a guarded one is."""
+    return field.type.secret or (field.guarded and isinstance(value, bytes))
+
+
+def _show(field: Field, value: Any) -> str:
+    return "<redacted>" if hidden(field, value) else field.type.show(value)
 
 
 Body: TypeAlias = Annotated[Struct | bytes, wire.Rest()]
@@ -178,7 +197,6 @@ class Items(FieldType[tuple[Any, ...]]):
     def __init__(self, item: type[Struct], *, counted: bool) -> None:
         self.item = item
         self.counted = counted
-        self.secret = item.SECRET
         self.name = f"{item.__name__}[]"
 
     def decode(self, reader: Reader) -> tuple[Any, ...]:
@@ -202,15 +220,46 @@ class Items(FieldType[tuple[Any, ...]]):
         return ", ".join(repr(item) for item in value)
 
 
-def doc(text: str, *, present_if: str = "") -> Any:
-    """A field with a word of explanation, or one that is there only if a boolean before it is true."""
-    metadata = {"doc": text, "present_if": present_if}
-    return dataclasses.field(metadata=metadata, **({"default": None} if present_if else {}))
+class Code(FieldType[int]):
+    """`uint32` out of a list of assigned numbers; a number that is not on the list is taken as it is."""
+
+    name = "uint32"
+
+    def __init__(self, numbers: type[enum.IntEnum]) -> None:
+        self.numbers = numbers
+
+    def decode(self, reader: Reader) -> int:
+        return reader.uint32()
+
+    def encode(self, value: int, out: bytearray) -> None:
+        out += wire.uint32(value)
+
+    def show(self, value: int) -> str:
+        return f"{code_name(self.numbers, value)} ({value})"
 
 
-def by_name(selector: str, table: Mapping[str, type[Struct]], text: str = "") -> Any:
-    """A field whose structure is selected by the value of the field `selector`."""
-    return dataclasses.field(metadata={"doc": text, "choice": (selector, table)})
+def code_name(numbers: type[enum.IntEnum], value: int) -> str:
+    """The name of an assigned number, or `unassigned`."""
+    known = numbers._value2member_map_.get(value)
+    return known.name if isinstance(known, enum.Enum) else "unassigned"
+
+
+def doc(text: str, *, present_if: str = "", default: Any = dataclasses.MISSING) -> Any:
+    """A field with a word of explanation, a default, or a boolean before it that says it is there.
+
+    A field that may be absent is given `default=None`, so that it can be left out.
+    """
+    return dataclasses.field(default=default, metadata={"doc": text, "present_if": present_if})
+
+
+def by_name(
+    selector: str, table: Mapping[str, type[Struct]], text: str = "", *, guarded: bool = False
+) -> Any:
+    """A field whose structure is selected by the value of the field `selector`.
+
+    `guarded`: where the table has no such structure, the bytes are treated as a secret.
+    """
+    return dataclasses.field(metadata={"doc": text, "choice": (selector, table), "guarded": guarded})
 
 
 class Message(Struct):
@@ -259,9 +308,7 @@ CATALOGUE: Final[dict[tuple[str, int], type[Message]]] = {}
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(doc, by_name))
-def message(
-    number: int, name: str, *, clause: str, context: str = GENERIC
-) -> Callable[[type[M]], type[M]]:
+def message(number: int, name: str, *, clause: str, context: str = GENERIC) -> Callable[[type[M]], type[M]]:
     """Declares a message and puts it in the catalogue."""
 
     def declare(cls: type[M]) -> type[M]:
@@ -302,14 +349,19 @@ def _declare(cls: type[S], clause: str) -> type[S]:
             doc=f.metadata.get("doc", ""),
             present_if=f.metadata.get("present_if", ""),
             choice=f.metadata.get("choice"),
+            guarded=f.metadata.get("guarded", False),
         )
         for f in dataclasses.fields(made)  # type: ignore[arg-type]
     )
-    made.SECRET = any(
-        f.type.secret or (f.choice is not None and any(s.SECRET for s in f.choice[1].values()))
-        for f in made.FIELDS
-    )
+    made.SECRET = any(_may_hide(f) for f in made.FIELDS)
     return made
+
+
+def _may_hide(field: Field) -> bool:
+    inner = list(field.choice[1].values()) if field.choice is not None else []
+    if isinstance(field.type, Items):
+        inner.append(field.type.item)
+    return field.type.secret or field.guarded or any(each.SECRET for each in inner)
 
 
 def _field_type(hint: Any) -> FieldType[Any]:
@@ -321,6 +373,33 @@ def _field_type(hint: Any) -> FieldType[Any]:
         if argument is not type(None) and get_origin(argument) is Annotated:
             return _field_type(argument)
     raise TypeError(f"{hint!r} is not a field type")
+
+
+def family(number: int) -> str:
+    """What the meaning of a number depends on: `kex` (30-49), `auth` (60-79) or nothing (RFC 4251 7)."""
+    if 30 <= number <= 49:
+        return "kex"
+    return "auth" if 60 <= number <= 79 else GENERIC
+
+
+def hot_header(cls: type[Message]) -> struct.Struct:
+    """The leading fields of fixed size, number first and the length of a string last, as one `Struct`.
+
+    For the paths that handle every packet of data: one `unpack_from` on the payload, no object.
+    """
+    layout = ">B"
+    for field in cls.FIELDS:
+        code = HOT_CODES.get(type(field.type))
+        layout += code or ("I" if isinstance(field.type, wire.String) else "")
+        if code is None:
+            break
+    return struct.Struct(layout)
+
+
+HOT_CODES: Final[Mapping[type[FieldType[Any]], str]] = {
+    wire.Byte: "B", wire.Boolean: "?", wire.Uint32: "I", Code: "I", wire.Uint64: "Q",
+}  # fmt: skip
+"""How `struct` writes the types that have a fixed size."""
 
 
 def lookup(context: str, number: int) -> type[Message] | None:
@@ -365,21 +444,31 @@ def describe(payload: bytes, context: str = GENERIC) -> tuple[Shown, ...]:
 
 
 def _describe(cls: type[Struct], reader: Reader) -> Iterator[Shown]:
-    seen: dict[str, Any] = {}
-    for field in cls.FIELDS:
-        start = reader.pos
-        value = seen[field.name] = field_value(field, seen, reader)
-        if value is None:
-            continue
-        if isinstance(value, Struct):
-            inner = Reader(reader.data, start)
-            children = tuple(_describe(type(value), inner))
-            yield Shown(
-                field.name, type(value).__name__, value, "", start, reader.pos, type(value).CLAUSE,
-                children=children,
-            )  # fmt: skip
-            continue
+    for field, value, start, end in cls.walk(reader):
+        if value is not None:
+            yield _shown(cls, field, value, reader.data, start, end)
+
+
+def _shown(cls: type[Struct], field: Field, value: Any, data: bytes, start: int, end: int) -> Shown:
+    if isinstance(value, Struct):
+        inside = tuple(_describe(type(value), Reader(data, start)))
+        return Shown(
+            field.name, type(value).__name__, value, "", start, end, type(value).CLAUSE, children=inside
+        )
+    inside = tuple(_describe_items(field.type, data, start, value)) if isinstance(field.type, Items) else ()
+    return Shown(
+        field.name, field.type.name, value, _show(field, value), start, end, cls.CLAUSE,
+        secret=hidden(field, value), content=field.type.content, children=inside,
+    )  # fmt: skip
+
+
+def _describe_items(items: Items, data: bytes, start: int, value: tuple[Any, ...]) -> Iterator[Shown]:
+    reader = Reader(data, start)
+    if items.counted:
+        reader.uint32()
+    for index, item in enumerate(value):
+        begin = reader.pos
+        inside = tuple(_describe(items.item, reader))
         yield Shown(
-            field.name, field.type.name, value, _show(cls, field, value), start, reader.pos, cls.CLAUSE,
-            secret=hidden(cls, field, value), content=field.type.content,
-        )  # fmt: skip
+            f"[{index}]", items.item.__name__, item, "", begin, reader.pos, items.item.CLAUSE, children=inside
+        )
