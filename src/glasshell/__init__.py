@@ -1,0 +1,51 @@
+"""SSH made of glass: a complete SSH stack in which every layer can be seen while it works.
+
+    async with glasshell.connect("host") as connection:
+        result = await connection.run("uname -a")
+
+The names below are loaded when first asked for (PEP 562): importing the package, or a room of the
+sans-I/O core such as `glasshell.protocol`, loads neither asyncio nor anything that draws.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import errors as errors
+    from .aio.client import Connection as Connection
+    from .aio.client import connect as connect
+    from .aio.server import Server as Server
+    from .aio.server import serve as serve
+    from .errors import SSHError as SSHError
+    from .policy import Policy as Policy
+
+# Public name -> the module it lives in; a module's own name stands for the module itself.
+_HOMES = {
+    "Connection": "aio.client",
+    "Policy": "policy",
+    "SSHError": "errors",
+    "Server": "aio.server",
+    "connect": "aio.client",
+    "errors": "errors",
+    "serve": "aio.server",
+}
+
+__all__ = ["Connection", "Policy", "SSHError", "Server", "connect", "errors", "serve"]  # noqa: F822, RUF100
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{home}")
+    value = module if name == home else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,29 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.needs import absent
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# The suite says the same thing every time it runs; `make fuzz` is where luck is sought.
+settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile(
+    "fuzz", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of published vectors and captures: $GLASSHELL_SHARED, or `shared` beside the checkout."""
+    folder = Path(os.environ.get("GLASSHELL_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "vectors").is_dir():
+        absent(f"no test vectors in {folder}: name their folder in GLASSHELL_SHARED")
+    return folder
