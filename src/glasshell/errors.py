@@ -29,7 +29,7 @@ Only data from the peer raises a `PeerError`, and no other exception type leaves
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "AuthenticationFailed", "CannotConnect", "ChannelOpenFailed", "ConfigError", "ConnectionClosed",
@@ -186,7 +186,11 @@ class KeyFormatError(SSHError, ValueError):
 
 
 class PassphraseError(KeyFormatError):
-    """A private key is encrypted, and no passphrase, or a wrong one, was given."""
+    """A private key is encrypted; `reason` is "needed" where no passphrase was given, or "wrong"."""
+
+    def __init__(self, message: str, *, reason: Literal["needed", "wrong"], hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class CryptoError(SSHError):

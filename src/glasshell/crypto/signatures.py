@@ -164,7 +164,9 @@ class _Ecdsa(_Scheme[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]):
         point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return string(self.name.encode()) + string(point)
 
-    def verify(self, public: ec.EllipticCurvePublicKey, algorithm: str, signature: bytes, data: bytes) -> None:
+    def verify(
+        self, public: ec.EllipticCurvePublicKey, algorithm: str, signature: bytes, data: bytes
+    ) -> None:
         reader = Reader(signature)
         r, s = reader.mpint(), reader.mpint()
         reader.done()

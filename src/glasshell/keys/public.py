@@ -1,0 +1,95 @@
+"""Public keys as text: `type base64 comment`, the line of a `.pub` file (sshd(8), AUTHORIZED_KEYS)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+
+from ..crypto.signatures import KEY_TYPES, PublicKey
+from ..errors import KeyFormatError, MalformedMessage
+from ..wire import Reader, visible
+
+__all__ = [
+    "MAX_FILE", "as_text", "decode_base64", "decode_blob", "dump_public_key", "load_public_key", "parse_key",
+    "split_word",
+]  # fmt: skip
+
+MAX_FILE: Final = 1 << 20
+"""Largest file of one key that is read, in bytes."""
+
+BLANKS: Final = " \t"
+
+
+def as_text(data: str | bytes) -> str:
+    """`data` as text; bytes that are not UTF-8 survive as surrogates."""
+    return data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
+
+
+def split_word(line: str) -> tuple[str, str]:
+    """The first word of `line` and what follows it; words are parted by spaces and tabs alone.
+
+    `str.split` would take U+00A0 and its like for a space, which OpenSSH does not.
+    """
+    line = line.lstrip(BLANKS)
+    end = next((i for i, c in enumerate(line) if c in BLANKS), len(line))
+    return line[:end], line[end:].lstrip(BLANKS)
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes of canonical base64 (RFC 4648 §4). Raises KeyFormatError."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error, or text that is not ASCII
+        raise KeyFormatError("a key that is not base64", clause="RFC 4648 4") from None
+
+
+def decode_blob(key_type: str, text: str) -> bytes:
+    """The key blob in `text`, whose type has to be `key_type`. Raises KeyFormatError."""
+    blob = decode_base64(text)
+    try:
+        inside = Reader(blob).name()
+    except MalformedMessage:
+        raise KeyFormatError("a key that is cut short or damaged") from None
+    if inside != key_type:
+        raise KeyFormatError(f'a line that says "{visible(key_type)}" with a key of type "{inside}"')
+    return blob
+
+
+def parse_key(key_type: str, text: str) -> PublicKey:
+    """The key of type `key_type` whose blob is `text` in base64. Raises KeyFormatError."""
+    if key_type not in KEY_TYPES:
+        raise KeyFormatError(f'keys of type "{visible(key_type)}" are not supported')
+    return PublicKey.from_blob(decode_blob(key_type, text))
+
+
+def load_public_key(text: str | bytes) -> tuple[PublicKey, str]:
+    """The first key of a `.pub` file and its comment; empty lines and lines with `#` are skipped.
+
+    Raises KeyFormatError for anything that is not such a line, or more than MAX_FILE bytes.
+    """
+    if len(text) > MAX_FILE:
+        raise KeyFormatError(f"a public key file of {len(text)} bytes; {MAX_FILE} are allowed")
+    for line in as_text(text).split("\n"):
+        line = line.strip(BLANKS + "\r")
+        if not line or line[0] == "#":
+            continue
+        if line.startswith("-----BEGIN") and "PRIVATE KEY" in line:
+            raise KeyFormatError("a private key where a public key belongs", hint="name its .pub file")
+        key_type, rest = split_word(line)
+        encoded, comment = split_word(rest)
+        if not encoded:
+            raise KeyFormatError("a line that is not `type base64 comment`")
+        return parse_key(key_type, encoded), comment
+    raise KeyFormatError("a public key file without a key")
+
+
+def dump_public_key(key: PublicKey, comment: str = "") -> str:
+    """`key` as the line of a `.pub` file, with its line feed.
+
+    Raises KeyFormatError where the comment has a line feed or another control character.
+    """
+    if comment and not comment.isprintable():
+        raise KeyFormatError("a comment with control characters")
+    words = [key.type, base64.b64encode(key.blob).decode(), comment]
+    return " ".join(word for word in words if word) + "\n"
