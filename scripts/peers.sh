@@ -11,8 +11,9 @@
 # GLASSHELL_PEERS        the folder of (2)              (default /opt/glasshell-peers/newest)
 # GLASSHELL_PEERS_SUITE  the Debian suite it comes from (default forky)
 #
-# Running it again does nothing, unless the suite or a list of packages below has changed.
+# Running it again does nothing, unless the suite or this script has changed.
 set -euo pipefail
+script=$0
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 folder=${GLASSHELL_PEERS:-/opt/glasshell-peers/newest}
@@ -96,7 +97,8 @@ ACCOUNTS
 }
 
 install_newest() {
-  local stamp="$suite ${newest[*]}" work
+  local stamp work
+  stamp="$suite $(cksum <"$script")"
   if [ "$(cat "$folder/.glasshell-peers" 2>/dev/null)" = "$stamp" ]; then
     say "the newest builds are in $folder"; return
   fi

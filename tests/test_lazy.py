@@ -46,7 +46,7 @@ def test_type_checkers_are_told_what_run_time_does() -> None:
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     guarded = next(node for node in tree.body if isinstance(node, ast.If))
     told = {
-        alias.asname: node.module or alias.name
+        alias.asname or alias.name: node.module or alias.name
         for node in guarded.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
