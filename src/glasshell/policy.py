@@ -36,6 +36,8 @@ class Policy:
     """Signature algorithms taken (server) or offered (client) for user keys."""
 
     software: str = "glasshell_0.1"
+    guess: bool = False
+    """Client: send the first packet of the preferred key exchange with KEXINIT (RFC 4253 §7.1)."""
     allow_terrapin: bool = False
     """Whether chacha20-poly1305 or CBC with EtM may be used without strict key exchange."""
 

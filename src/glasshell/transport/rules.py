@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Final, Literal, TypeAlias
 
 Role: TypeAlias = Literal["client", "server"]
@@ -75,17 +76,21 @@ RULES: Final[tuple[Rule, ...]] = (
 
 def allowed(phase: Phase, number: int, sender: Role, *, strict: bool) -> bool:
     """Whether `sender` may send message `number` in `phase`."""
+    return number in _legal(phase, sender, strict)
+
+
+@cache
+def _legal(phase: Phase, sender: Role, strict: bool) -> frozenset[int]:
+    numbers: set[int] = set()
     for rule in RULES:
-        if rule.first <= number <= rule.last and rule.sender in (sender, "both"):
-            phases = rule.strict if strict and rule.strict is not None else rule.phases
-            if phase in phases:
-                return True
-    return False
+        phases = rule.strict if strict and rule.strict is not None else rule.phases
+        if phase in phases and rule.sender in (sender, "both"):
+            numbers.update(range(rule.first, rule.last + 1))
+    return frozenset(numbers)
 
 
-def known(number: int) -> bool:
-    """Whether any rule names message `number`."""
-    return any(rule.first <= number <= rule.last for rule in RULES)
+UNKNOWN: Final = frozenset(range(256)) - {n for rule in RULES for n in range(rule.first, rule.last + 1)}
+"""The numbers that no rule names."""
 
 
 def slots(
@@ -96,10 +101,12 @@ def slots(
     A number that no rule names goes to `unknown` where UNIMPLEMENTED may answer it (RFC 4253
     §11.4): outside key exchanges.
     """
-    made: list[Handler | None] = []
-    for number in range(256):
-        if allowed(phase, number, sender, strict=strict):
-            made.append(handlers.get(number))
-        else:
-            made.append(unknown if phase in UPPER and not known(number) else None)
+    made: list[Handler | None] = [None] * 256
+    if phase in UPPER:
+        for number in UNKNOWN:
+            made[number] = unknown
+    legal = _legal(phase, sender, strict)
+    for number, handler in handlers.items():
+        if number in legal:
+            made[number] = handler
     return made

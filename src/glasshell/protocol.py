@@ -1,0 +1,217 @@
+"""The face of the core: one connection as a client or as a server, without I/O.
+
+Four verbs and a clock. `receive_data` takes what the socket gave; `data_to_send` is what to write to
+it; `events` is what the application is told and asked; calls like `answer` and those of `mux` are what
+it does. After each of them: take `events()`, write `data_to_send(now)`, and set one timer to
+`next_timeout()`, which calls `handle_timeout(now)`. When `closed`, write what is left and close the
+socket. `now` is seconds on any clock that does not go back; the core has no other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .auth.client import ClientAuth
+from .auth.server import ServerAuth
+from .connection.mux import Mux
+from .crypto.signatures import PublicKey
+from .errors import ConnectionLost, DeadlineExceeded, SSHError
+from .events import Event, Negotiated, Question
+from .messages.connection import KeepaliveRequest
+from .messages.transport import DisconnectReason
+from .observe.hub import Hub
+from .policy import Policy
+from .transport.rules import Handler, Phase
+from .transport.transport import Transport
+
+
+class Protocol:
+    """What client and server share; use `ClientProtocol` or `ServerProtocol`."""
+
+    def __init__(
+        self, policy: Policy, *, now: float, hub: Hub | None = None,
+        random: Callable[[int], bytes] = os.urandom, host_keys: Sequence[PublicKey] = (),
+    ) -> None:  # fmt: skip
+        self.policy = policy
+        self.transport = Transport(policy, random=random, hub=hub, host_keys=host_keys)
+        self.transport.now = now
+        self.mux = Mux(self.transport, is_server=policy.role == "server")
+        self.transport.on_closed = self._on_closed
+        self.transport.on_room = self.mux.resume_writing
+        self.transport.on_handshake = self._on_handshake
+        self._heard = now
+        self._unanswered = 0
+
+    # --- the four verbs
+
+    def start(self, now: float) -> None:
+        """The socket is connected: queues our identification and KEXINIT. Then write `data_to_send`."""
+        self.transport.start(now)
+        grace = self.policy.login_grace
+        if grace:  # absolute, from the connection's start, whatever the peer does meanwhile
+            self.transport.schedule("login grace", grace, self._login_too_slow)
+
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
+        """Takes bytes of the socket. Then take `events` and write `data_to_send`.
+
+        Raises nothing: what the peer does wrong ends the connection with the event Closed.
+        """
+        self._heard, self._unanswered = now, 0
+        self.transport.receive_data(data, now)
+        self.transport.guard(self.mux.after_receive)
+
+    def receive_eof(self, now: float) -> None:
+        """The peer has closed its side of the socket."""
+        self.transport.receive_eof(now)
+
+    def data_to_send(self, now: float) -> bytes | bytearray:
+        """Everything to be written now; empty: nothing. Call right before the socket call."""
+        data = self.transport.data_to_send(now)
+        if data and not self.transport.closed:
+            self.transport.guard(self.mux.resume_writing)
+        return data
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call; each Question among them wants an `answer`."""
+        out, self.transport.events = self.transport.events, []
+        return out
+
+    # --- the clock
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due, on the clock of `now`; None: not at all."""
+        return self.transport.agenda.next_timeout()
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due at `now`."""
+        self.transport.handle_timeout(now)
+
+    # --- the application's part
+
+    def answer(self, question: Question, value: Any, now: float) -> None:
+        """Answers a question; its class says with what. Raises UsageError where it is not open."""
+        self.transport.answer(question, value, now)
+        self.transport.guard(self.mux.after_receive)
+
+    def close(
+        self, now: float, reason: int = DisconnectReason.BY_APPLICATION, description: str = "disconnected by user"
+    ) -> None:  # fmt: skip
+        """Ends the connection in order; write what is left, then close the socket."""
+        self.transport.disconnect(reason, description, now)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over: nothing is taken any more."""
+        return self.transport.closed
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the socket shall not be read now; ask again after each `answer`."""
+        return self.transport.reading_paused
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """The algorithms in use. Raises UsageError before the first key exchange."""
+        return self.transport.negotiated
+
+    @property
+    def session_id(self) -> bytes:
+        """The session identifier (RFC 4253 §7.2). Raises UsageError before the first key exchange."""
+        return self.transport.session_id
+
+    @property
+    def host_key(self) -> PublicKey:
+        """The server's host key. Raises UsageError before the first key exchange."""
+        return self.transport.host_key
+
+    @property
+    def peer_software(self) -> str:
+        """Software version and comments of the peer's identification; empty before it came."""
+        return self.transport.peer_software
+
+    @property
+    def hub(self) -> Hub | None:
+        """The stream of records of this connection."""
+        return self.transport.hub
+
+    def room(self) -> int:
+        """How many bytes of channel data the core takes now."""
+        return self.transport.room()
+
+    def rekey(self, now: float) -> None:
+        """Begins a key re-exchange (RFC 4253 §9), if none is under way."""
+        self.transport.now = now
+        self.transport.guard(lambda: self.transport.kex.start("asked for"))
+
+    # --- how the layers are joined
+
+    def _on_handshake(self) -> None:
+        raise NotImplementedError
+
+    def _logged_in(self, handlers: dict[int, Handler]) -> None:
+        """Authentication has succeeded: compression may begin, the connection protocol does."""
+        transport = self.transport
+        transport.cancel("login grace")
+        transport.start_compression()
+        transport.start_decompression()
+        transport.install({**handlers, **self.mux.handlers()})
+        transport.enter(Phase.CONNECTION)
+        if self.policy.keepalive_interval:
+            transport.schedule("keepalive", self.policy.keepalive_interval, self._keepalive)
+
+    def _login_too_slow(self) -> None:
+        raise DeadlineExceeded(f"authentication did not end within {self.policy.login_grace:g} s")
+
+    def _keepalive(self) -> None:
+        """Asks a silent peer for a sign of life; any answer will do, FAILURE is the usual one."""
+        interval = self.policy.keepalive_interval
+        silent = self.transport.now - self._heard
+        if silent >= interval:
+            if self._unanswered >= self.policy.keepalive_count:
+                raise ConnectionLost(f"the peer has not answered for {silent:.0f} s")
+            self._unanswered += 1
+            self.mux.global_request("keepalive@openssh.com", KeepaliveRequest(), want_reply=True)
+            silent = 0.0
+        self.transport.schedule("keepalive", interval - silent, self._keepalive)
+
+    def _on_closed(self, error: SSHError | None) -> None:
+        self.mux.close_all(error)
+
+
+class ClientProtocol(Protocol):
+    """The core of a client: `start`, then answer HostKeyOffered and CredentialNeeded, then use `mux`."""
+
+    def __init__(
+        self, policy: Policy, *, user: str, now: float, hub: Hub | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:  # fmt: skip
+        super().__init__(policy, now=now, hub=hub, random=random)
+        self._auth = ClientAuth(self.transport, user, lambda: self._logged_in({}))
+
+    def _on_handshake(self) -> None:
+        self._auth.start()
+
+
+class ServerProtocol(Protocol):
+    """The core of a server: answer its questions about keys, passwords, channels and requests.
+
+    `host_keys` are the public halves; HostKeySignatureNeeded asks for signatures. `methods` are what
+    it offers to log in with; `banner` is shown before that (RFC 4252 §5.4).
+    """
+
+    def __init__(
+        self, policy: Policy, *, host_keys: Sequence[PublicKey], methods: tuple[str, ...] = ("publickey",),
+        banner: str = "", now: float, hub: Hub | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:  # fmt: skip
+        super().__init__(policy, now=now, hub=hub, random=random, host_keys=host_keys)
+        self._auth = ServerAuth(self.transport, self._on_user, methods=methods, banner=banner)
+
+    def _on_handshake(self) -> None:
+        self._auth.start()
+
+    def _on_user(self, *_: Any) -> None:
+        # Requests that come after success are ignored (RFC 4252 §5.3).
+        self._logged_in({50: lambda payload: None})

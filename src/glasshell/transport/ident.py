@@ -1,0 +1,102 @@
+"""RFC 4253 §4.2: the identification strings that open a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import LimitExceeded, MalformedMessage, NegotiationFailed, ProtocolViolation
+from ..wire import visible
+from .rules import Role
+
+MAX_LINE: Final = 255
+"""Longest identification string in bytes, CR LF included (RFC 4253 §4.2)."""
+MAX_PREFACE_LINE: Final = 8192
+"""Longest line before a server's identification, in bytes; OpenSSH's own bound."""
+MAX_PREFACE_LINES: Final = 1024
+"""Most lines before a server's identification; OpenSSH's own bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """One side's identification; `line` is without CR LF and enters the exchange hash as it is."""
+
+    line: bytes
+    protocol: str
+    software: str
+    comments: str = ""
+
+
+def parse(line: bytes) -> Identification:
+    """Reads `SSH-protoversion-softwareversion [comments]`.
+
+    Raises MalformedMessage, or NegotiationFailed for a protocol that is not 2.0. `1.99` is a
+    server that also speaks 1.x (§5.1) and counts as 2.0.
+    """
+    if any(c < 0x20 or c > 0x7E for c in line):
+        raise MalformedMessage(
+            f"identification string with a forbidden byte: {visible(line)}", clause="RFC 4253 4.2"
+        )
+    text = line.decode("ascii")
+    protocol, dash, rest = text.removeprefix("SSH-").partition("-")
+    software, _, comments = rest.partition(" ")
+    if not text.startswith("SSH-") or not dash or not software:
+        raise MalformedMessage(f"not an SSH identification string: {visible(line)}", clause="RFC 4253 4.2")
+    if protocol not in ("2.0", "1.99"):
+        raise NegotiationFailed(
+            f"Protocol major versions differ: 2 vs. {protocol.partition('.')[0]}",
+            what="protocol version", ours=("2.0",), theirs=(protocol,),
+            hint="The peer speaks SSH-1 only, which has been unsafe for decades; it needs an upgrade.",
+        )  # fmt: skip
+    return Identification(line, protocol, software, comments)
+
+
+class IdentificationReader:
+    """Takes bytes until the peer's identification is whole.
+
+    A client may be sent other lines first; a server may not (RFC 4253 §4.2).
+    """
+
+    def __init__(self, role: Role) -> None:
+        self._client = role == "client"
+        self._buffer = bytearray()
+        self.preface: list[str] = []
+        """Lines before the identification, made visible."""
+        self.received = b""
+        """The first bytes of a peer that said nothing of SSH, for the error message."""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> tuple[Identification, bytes] | None:
+        """Takes more bytes; returns the identification and what came after it, when it is whole.
+
+        Raises PeerError, or NegotiationFailed for a wrong protocol version.
+        """
+        self._buffer += data
+        self.received = bytes(self._buffer[:64]) if not self.received else self.received
+        while True:
+            end = self._buffer.find(b"\n")
+            line = bytes(self._buffer if end < 0 else self._buffer[:end])
+            ours = line.startswith(b"SSH-") or (end < 0 and b"SSH-".startswith(line[:4]))
+            self._check(line, ours)
+            if end < 0:
+                return None
+            rest = bytes(self._buffer[end + 1 :])
+            line = line.removesuffix(b"\r")
+            if ours:
+                return parse(line), rest
+            self._preface_line(line)
+            self._buffer = bytearray(rest)
+
+    def _check(self, line: bytes, identification: bool) -> None:
+        if not identification and not self._client:
+            raise ProtocolViolation(
+                f"the client did not begin with an SSH identification string but with: {visible(line[:64])}",
+                clause="RFC 4253 4.2",
+            )
+        limit = MAX_LINE - 1 if identification else MAX_PREFACE_LINE
+        if len(line) > limit:
+            raise LimitExceeded(f"a line of more than {limit} bytes before the key exchange begins")
+
+    def _preface_line(self, line: bytes) -> None:
+        self.preface.append(visible(line))
+        if len(self.preface) > MAX_PREFACE_LINES:
+            raise LimitExceeded(f"more than {MAX_PREFACE_LINES} lines before the identification string")

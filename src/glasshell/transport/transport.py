@@ -1,0 +1,487 @@
+"""RFC 4253: the transport of one connection, without I/O: bytes and times in, bytes and events out.
+
+It frames, dispatches and answers for itself (§11); `handshake` exchanges keys; the layers above install
+their handlers here and see of it what `port.Port` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ..crypto.registry import Kind, find
+from ..crypto.signatures import PublicKey
+from ..errors import (
+    ConnectionLost,
+    Disconnected,
+    LimitExceeded,
+    ProtocolViolation,
+    SSHError,
+    UsageError,
+)
+from ..events import Closed, DebugMessage, Event, HandshakeDone, Negotiated, PrefaceLine, Question
+from ..messages.declare import Message, message_name
+from ..messages.transport import (
+    Debug,
+    Disconnect,
+    ExtInfo,
+    Ignore,
+    Ping,
+    Pong,
+    Unimplemented,
+)
+from ..observe.hub import Hub
+from ..policy import Policy
+from ..wire import visible
+from .agenda import Agenda
+from .handshake import Handshake
+from .ident import Identification, IdentificationReader
+from .packets import Inbound, Outbound
+from .rules import FIRST_KEX, Handler, Phase, Role, slots
+
+_PAUSE_AT: Final = 64 * 1024
+"""Bytes that wait undispatched behind a question before the socket is read no more."""
+_HOLD_LIMIT: Final = 1024 * 1024
+_BEFORE_LOGIN: Final = 64 * 1024 * 1024
+"""Most bytes a peer may send before it has logged in."""
+_EXT_INFO_LIMIT: Final = {"client": 2, "server": 1}
+"""How many EXT_INFO each role takes: one after NEWKEYS, and the client's before success (RFC 8308 §2.4)."""
+
+
+class Transport:
+    """One connection's transport; `role` is ours. Every call that takes `now` sets the core's time."""
+
+    def __init__(
+        self, policy: Policy, *, random: Callable[[int], bytes], hub: Hub | None = None,
+        host_keys: Sequence[PublicKey] = (),
+    ) -> None:  # fmt: skip
+        self.policy = policy
+        self.role: Role = policy.role
+        self.random = random
+        self.hub = hub
+        self.now = 0.0
+        self.auth_context = ""
+        self.inbound = Inbound()
+        self.outbound = Outbound(random)
+        self.agenda = Agenda()
+        self.phase = Phase.IDENTIFICATION
+        self.events: list[Event] = []
+        self.extensions: dict[str, bytes] = {}
+        self.our_line = f"SSH-2.0-{policy.software}".encode("ascii")
+        self.peer_line = b""
+        self.peer_software = ""
+        self.closed = False
+        self.on_handshake: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[SSHError | None], None] = lambda error: None
+        self.on_room: Callable[[], None] = lambda: None
+        self._peer: Role = "server" if self.role == "client" else "client"
+        self._reader = IdentificationReader(self.role)
+        self._upper = Phase.SERVICE
+        self._installed: Mapping[int, Handler] = {}
+        self._slots: list[Handler | None] = [None] * 256
+        self._waiting: list[Message] = []
+        self._waiting_bytes = 0
+        self._ext_infos = 0
+        self._own: dict[int, Handler] = {
+            1: self._on_disconnect, 2: self._on_ignore, 3: self._on_unimplemented, 4: self._on_debug,
+            7: self._on_ext_info, 192: self._on_ping, 193: self._on_pong,
+        }  # fmt: skip
+        self.kex = Handshake(self, host_keys)
+
+    # --- the session's facts (port)
+
+    @property
+    def session_id(self) -> bytes:
+        """The first exchange hash. Raises UsageError before it is known."""
+        if self.kex.session_id is None:
+            raise UsageError("no session before the first key exchange")
+        return self.kex.session_id
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """The algorithms of the latest key exchange. Raises UsageError before the first."""
+        if self.kex.negotiated is None:
+            raise UsageError("nothing is negotiated yet")
+        return self.kex.negotiated
+
+    @property
+    def host_key(self) -> PublicKey:
+        """The server's host key. Raises UsageError before it is known."""
+        if self.kex.host_key is None:
+            raise UsageError("the host key is not known yet")
+        return self.kex.host_key
+
+    # --- bytes in
+
+    def start(self, now: float) -> None:
+        """Queues our identification and KEXINIT; a side need not wait for the other's (§4.2, §7.1)."""
+        self._set_now(now)
+        self.outbound.buffer += self.our_line + b"\r\n"
+        self.outbound.total_bytes += len(self.our_line) + 2
+        if self.hub:
+            self.hub.state("identification_sent", line=self.our_line.decode(), length=len(self.our_line) + 2)
+        self.guard(lambda: self.kex.start("the connection begins"))
+
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
+        """Takes bytes of the socket and works through the packets that they complete."""
+        self._set_now(now)
+        if self.closed:
+            return
+        try:
+            if self.phase is Phase.IDENTIFICATION:
+                self._read_identification(data)
+            else:
+                self.inbound.feed(data)
+                self._pump()
+        except Exception as error:
+            self._caught(error)
+
+    def receive_eof(self, now: float) -> None:
+        """The peer has closed its side of the socket: the connection is over."""
+        self._set_now(now)
+        if self.closed:
+            return
+        if self.hub:
+            self.hub.state("eof")
+        where = f" during {self.phase.value}" if self.phase is not Phase.CONNECTION else ""
+        self.fail(ConnectionLost(f"the peer closed the connection{where}", hint=self._eof_hint()))
+
+    def data_to_send(self, now: float) -> bytes | bytearray:
+        """What is to be written to the socket now, all of it; empty: nothing.
+
+        Call right before the socket call: it gives what is sent its time.
+        """
+        self._set_now(now)
+        if not self.closed and (reason := self.kex.due()):
+            self.guard(lambda: self.kex.start(reason))
+        data = self.outbound.take()
+        if self.hub is not None:
+            self.hub.flush(now)
+        return data
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the socket shall not be read: enough waits behind an open question."""
+        return bool(self.agenda.held) and self.inbound.buffered() >= _PAUSE_AT
+
+    def _set_now(self, now: float) -> None:
+        self.now = now
+        if self.hub is not None:
+            self.hub.now = now
+
+    def _read_identification(self, data: bytes | bytearray | memoryview) -> None:
+        told = len(self._reader.preface)
+        try:
+            found = self._reader.feed(data)
+        finally:
+            for line in self._reader.preface[told:]:
+                self.events.append(PrefaceLine(line))
+                if self.hub:
+                    self.hub.state("preface_line", text=line)
+        if found is None:
+            return
+        identification, rest = found
+        self._identified(identification)
+        self.inbound.feed(rest)
+        self._pump()
+
+    def _identified(self, peer: Identification) -> None:
+        self.peer_line = peer.line
+        self.peer_software = f"{peer.software} {peer.comments}".rstrip()
+        if self.hub:
+            self.hub.state(
+                "identification_received", line=peer.line.decode(), protocol=peer.protocol,
+                software=self.peer_software, length=len(peer.line) + 2,
+            )  # fmt: skip
+        self.phase = Phase.KEXINIT
+        self.reslot()
+
+    def _pump(self) -> None:
+        """[hot] Dispatches packets until one is incomplete, or a question holds the next one back."""
+        inbound = self.inbound
+        while not self.agenda.held and not self.closed:
+            payload = inbound.next()
+            if payload is None:
+                break
+            if self.hub is not None:
+                self._observe(payload)
+            handler = self._slots[payload[0]]
+            if handler is None:
+                raise self._illegal(payload[0])
+            handler(payload)
+        if self.agenda.held and inbound.buffered() > _HOLD_LIMIT:
+            raise LimitExceeded("the peer sent too much while an answer to it was pending")
+        if self.phase is not Phase.CONNECTION and inbound.total_bytes > _BEFORE_LOGIN:
+            if self._upper is not Phase.CONNECTION:
+                raise LimitExceeded("the peer sent too much before it logged in")
+
+    def _observe(self, payload: memoryview) -> None:
+        assert self.hub is not None
+        inbound = self.inbound
+        length, padding, wire = inbound.lengths
+        self.hub.message(
+            sent=False, seq=(inbound.seq - 1) % (1 << 32), epoch=inbound.epoch,
+            context=self._context(payload[0]), payload=bytes(payload),
+            packet_length=length, padding_length=padding, wire_length=wire,
+        )  # fmt: skip
+
+    def _context(self, number: int) -> str:
+        if 30 <= number < 50:
+            return self.kex.context
+        return self.auth_context if 60 <= number < 80 else ""
+
+    def _illegal(self, number: int) -> ProtocolViolation:
+        name = message_name(number, self._context(number))
+        return ProtocolViolation(f"{name} may not be sent during {self.phase.value}", clause="RFC 4253 7.1")
+
+    # --- messages out (port)
+
+    def send(self, message: Message) -> None:
+        """Queues a message; one of the upper layers waits while keys are exchanged."""
+        if self.closed:
+            return
+        number = message.NUMBER
+        if self.kex.blocked and (number >= 50 or number in (5, 6)):
+            self._waiting.append(message)
+            self._waiting_bytes += 64 + len(message.encode())
+        else:
+            self.send_now(message)
+        if self._waiting_bytes + len(self.outbound.buffer) > self.policy.max_output:
+            raise LimitExceeded("the peer does not read what it makes us send")
+
+    def send_now(self, message: Message) -> None:
+        """Seals a message at once: those of the transport itself."""
+        self._seal(message.encode())
+
+    def send_data(self, head: bytes, data: bytes | memoryview) -> None:
+        """[hot] Seals the payload `head + data`; only with `room() > 0`."""
+        self._seal(head, data)
+
+    def room(self) -> int:
+        """How many bytes of channel data may be queued now; 0 during a key exchange."""
+        if not self.kex.blocked and (reason := self.kex.due()):
+            self.kex.start(reason)
+        if self.kex.blocked or self.closed:
+            return 0
+        # A quarter is kept for replies and window adjustments.
+        return max(0, self.policy.max_output * 3 // 4 - len(self.outbound.buffer))
+
+    def _seal(self, head: bytes, data: bytes | memoryview = b"") -> None:
+        outbound = self.outbound
+        seq, epoch = outbound.seq, outbound.epoch
+        length, padding, wire = outbound.seal(head, data)
+        if self.hub is not None:
+            payload = b"".join((head, data)) if data else head
+            self.hub.message(
+                sent=True, seq=seq, epoch=epoch, context=self._context(head[0]), payload=payload,
+                packet_length=length, padding_length=padding, wire_length=wire,
+            )  # fmt: skip
+
+    # --- phases and handlers
+
+    def install(self, handlers: Mapping[int, Handler]) -> None:
+        """These handlers, and no others, serve the upper layers from here on."""
+        self._installed = handlers
+        self.reslot()
+
+    def enter(self, phase: Phase) -> None:
+        """Moves to SERVICE, AUTH or CONNECTION."""
+        self._upper = phase
+        if self.phase not in FIRST_KEX and self.phase is not Phase.CLOSED:
+            self.phase = phase
+        self.reslot()
+
+    def enter_kex(self, phase: Phase) -> None:
+        """Moves into, or on within, a key exchange."""
+        self.phase = phase
+        self.reslot()
+
+    def leave_kex(self) -> None:
+        """Back to the upper layers."""
+        self.phase = self._upper
+        self.reslot()
+
+    def release(self) -> None:
+        """Sends what waited for the keys, in order."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        for message in waiting:
+            self.send(message)
+        self.on_room()
+
+    def reslot(self) -> None:
+        """Builds the dispatch list of the present phase from `rules` and the handlers at hand."""
+        handlers = {**self._installed, **self.kex.handlers(), **self._own}
+        self._slots = slots(self.phase, self._peer, handlers, self._on_unknown, strict=self.kex.strict)
+
+    def handshake_done(self, event: HandshakeDone) -> None:
+        """The first key exchange is over: the application hears of it, authentication begins."""
+        self.events.append(event)
+        self.on_handshake()
+
+    def start_compression(self) -> None:
+        """Compresses from here on, where that was agreed: after success, and anew after each NEWKEYS."""
+        n = self.negotiated
+        name = n.compression_c2s if self.role == "client" else n.compression_s2c
+        make = find(Kind.COMPRESSION, name).compressor
+        self.outbound.compressor = make() if make else None
+
+    def start_decompression(self) -> None:
+        """The other direction of `start_compression`."""
+        n = self.negotiated
+        name = n.compression_s2c if self.role == "client" else n.compression_c2s
+        make = find(Kind.COMPRESSION, name).decompressor
+        self.inbound.decompressor = make() if make else None
+
+    # --- the application (port)
+
+    def emit(self, event: Event) -> None:
+        """Tells the application."""
+        self.events.append(event)
+
+    def ask(self, question: Question, resume: Callable[[Any], None], *, hold: bool = False) -> None:
+        """Asks the application; `hold` keeps the peer's next message waiting for the answer."""
+        self.agenda.ask(question, resume, hold=hold)
+        self.events.append(question)
+
+    def answer(self, question: Question, value: Any, now: float) -> None:
+        """The application's answer. Raises UsageError for a question that is not open."""
+        self._set_now(now)
+        if self.closed:
+            return
+        resume = self.agenda.answered(question)
+        self.guard(lambda: resume(value))
+        if not self.agenda.held:
+            self.guard(self._resume)
+
+    def _resume(self) -> None:
+        if self.phase is not Phase.IDENTIFICATION and not self.closed:
+            self._pump()
+
+    def schedule(self, name: str, after: float, action: Callable[[], None]) -> None:
+        """Sets the timer `name` to `after` seconds from now."""
+        self.agenda.schedule(name, self.now + after, action)
+
+    def cancel(self, name: str) -> None:
+        """Forgets the timer `name`."""
+        self.agenda.cancel(name)
+
+    def handle_timeout(self, now: float) -> None:
+        """Runs the timers that are due."""
+        self._set_now(now)
+        for action in self.agenda.due(now):
+            if not self.closed:
+                self.guard(action)
+
+    # --- the end
+
+    def guard(self, action: Callable[[], None]) -> None:
+        """Runs `action`; whatever it raises ends the connection and nothing else."""
+        try:
+            action()
+        except Exception as error:
+            self._caught(error)
+
+    def _caught(self, error: Exception) -> None:
+        if isinstance(error, SSHError):
+            self.fail(error)
+            return
+        # Fails closed: an error nobody thought of must not be read as "go on" (CVE-2025-26465).
+        failure = SSHError(f"internal error: {type(error).__name__}")
+        failure.__cause__ = error
+        self.fail(failure)
+
+    def fail(self, error: SSHError) -> None:
+        """Ends the connection because of `error`: at most one DISCONNECT, then Closed."""
+        reason = error.disconnect_reason
+        if reason is not None and self.peer_line:
+            self._say_goodbye(reason, visible(str(error))[:200])
+        self._end(error)
+
+    def disconnect(self, reason: int, description: str, now: float) -> None:
+        """Ends the connection in order: DISCONNECT, then Closed without an error (§11.1)."""
+        self._set_now(now)
+        self._say_goodbye(reason, description)
+        self._end(None)
+
+    def _say_goodbye(self, reason: int, description: str) -> None:
+        if self.closed:
+            return
+        try:
+            self.send_now(Disconnect(reason, description))
+        except Exception:
+            self.outbound.buffer.clear()  # the cipher itself failed: nothing more may leave
+            return
+        if self.hub:
+            self.hub.state("disconnect", sent=True, reason=reason, description=description)
+
+    def _end(self, error: SSHError | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.agenda.clear()
+        self._waiting.clear()
+        if self.hub and error is not None:
+            self.hub.state(
+                "error", type=type(error).__name__, text=str(error), hint=error.hint, clause=error.clause
+            )
+        self.on_closed(error)
+        if self.hub:
+            sent, received = self.outbound.total_bytes, self.inbound.total_bytes
+            self.hub.state("closed", sent_bytes=sent, received_bytes=received)
+        self.events.append(Closed(error))
+        self.phase = Phase.CLOSED
+        self._slots = [None] * 256
+
+    def _eof_hint(self) -> str:
+        if self.phase is Phase.IDENTIFICATION:
+            seen = self._reader.received
+            if seen:
+                return f"It said: {visible(seen)}"
+            return "It said nothing: too many connections there (MaxStartups), or this is no SSH server."
+        return ""
+
+    # --- the transport's own messages (RFC 4253 §11)
+
+    def _on_disconnect(self, payload: memoryview) -> None:
+        message = Disconnect.decode(payload)
+        text = visible(message.description)
+        if self.hub:
+            self.hub.state("disconnect", sent=False, reason=message.reason_code, description=text)
+        raise Disconnected(
+            f"the peer disconnected: {text} (reason {message.reason_code})",
+            reason=message.reason_code, description=text,
+        )  # fmt: skip
+
+    def _on_ignore(self, payload: memoryview) -> None:
+        Ignore.decode(payload)
+
+    def _on_unimplemented(self, payload: memoryview) -> None:
+        Unimplemented.decode(payload)
+
+    def _on_debug(self, payload: memoryview) -> None:
+        message = Debug.decode(payload)
+        if len(self.events) < 1000:
+            self.events.append(DebugMessage(visible(message.message), message.always_display))
+
+    def _on_unknown(self, payload: memoryview) -> None:
+        """§11.4: what is not known is answered with its sequence number."""
+        self.send(Unimplemented((self.inbound.seq - 1) % (1 << 32)))
+
+    def _on_ext_info(self, payload: memoryview) -> None:
+        self._ext_infos += 1
+        if self._ext_infos > _EXT_INFO_LIMIT[self.role] or (
+            self.role == "server" and self.inbound.key_packets != 1
+        ):
+            raise ProtocolViolation("EXT_INFO at a time when it may not be sent", clause="RFC 8308 2.4")
+        for extension in ExtInfo.decode(payload).extensions:
+            self.extensions[extension.name] = extension.value
+            if self.hub:
+                self.hub.state("extension", name=visible(extension.name), value=visible(extension.value))
+
+    def _on_ping(self, payload: memoryview) -> None:
+        self.send(Pong(Ping.decode(payload).data))
+
+    def _on_pong(self, payload: memoryview) -> None:
+        Pong.decode(payload)
+
+
