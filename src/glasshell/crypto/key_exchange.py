@@ -16,12 +16,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ..errors import ProtocolViolation
+from ..errors import ProtocolViolation, UsageError
 from ..wire import Secret, mpint, mpint_body, string
 from .groups import Group
 
@@ -53,7 +54,10 @@ class KeyExchange(Protocol):
 class Agreement(Protocol):
     """A Diffie-Hellman primitive: both sides do the same."""
 
-    public: bytes
+    @property
+    def public(self) -> bytes:
+        """Our public value."""
+        ...
 
     def shared(self, peer: bytes) -> bytes:
         """The shared secret, big endian. Raises ProtocolViolation for a peer's value out of bounds."""
@@ -114,18 +118,22 @@ class FiniteField:
     """Diffie-Hellman modulo a prime (RFC 4253 §8)."""
 
     def __init__(self, group: Group, private: int | None = None) -> None:
-        self._p = group.p
+        self._group = group
         if private is None:
             private = secrets.randbits(EXPONENT_BITS) | 1 << (EXPONENT_BITS - 1)
         self._private = private
-        self.public = mpint_body(pow(group.g, private, group.p))
+
+    @cached_property
+    def public(self) -> bytes:
+        """Our public value, the body of an mpint; nothing is computed before it is asked for."""
+        return mpint_body(pow(self._group.g, self._private, self._group.p))
 
     def shared(self, peer: bytes) -> bytes:
         """See `Agreement.shared`; values outside 2 to p-2 are refused (RFC 4253 §8, RFC 8268 §4)."""
         value = int.from_bytes(peer, "big", signed=True)
-        if not 1 < value < self._p - 1:
+        if not 1 < value < self._group.p - 1:
             raise _refuse("is outside 2 to p-2", "RFC 4253 8")
-        secret = pow(value, self._private, self._p)
+        secret = pow(value, self._private, self._group.p)
         if secret == 1:
             raise _refuse("lies in a small subgroup", "RFC 4253 8")
         return mpint_body(secret)
@@ -143,7 +151,9 @@ class Classical:
 
     def respond(self, client_public: bytes) -> tuple[bytes, Secret]:
         """See `KeyExchange.respond`."""
-        return self._agreement.public, self.finish(client_public)
+        # The client's value is judged before ours costs anything.
+        secret = self.finish(client_public)
+        return self._agreement.public, secret
 
     def finish(self, server_public: bytes) -> Secret:
         """See `KeyExchange.finish`."""
@@ -190,14 +200,15 @@ class Hybrid:
         An altered ciphertext is not noticed here: ML-KEM answers it with another secret, so that the
         exchange hash and with it the signature come out wrong (FIPS 203 §6.3, implicit rejection).
         """
+        if self._decapsulation is None:
+            raise UsageError("finish() needs the key that init() makes")
         ciphertext, point = self._split(server_public, self.CIPHERTEXT_SIZE)
-        assert self._decapsulation is not None, "finish() before init()"
         return self._combine(self._decapsulation.decapsulate(ciphertext), point)
 
     def _split(self, value: bytes, size: int) -> tuple[bytes, bytes]:
         expected = size + X25519.size
         if len(value) != expected:
-            raise _refuse(f"has {len(value)} bytes instead of {expected}", "RFC 10042 2.1")
+            raise _refuse(f"has {len(value)} bytes instead of {expected}", "RFC 10042")
         return value[:size], value[size:]
 
     def _combine(self, post_quantum: bytes, point: bytes) -> Secret:

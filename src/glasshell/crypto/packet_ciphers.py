@@ -33,6 +33,7 @@ Buffer = bytes | bytearray
 """A packet to seal."""
 
 _U32: Final = struct.Struct(">I")
+_NONCE: Final = struct.Struct(">4sQ")
 _HASHES: Final[dict[str, type[hashes.HashAlgorithm]]] = {"sha256": hashes.SHA256, "sha512": hashes.SHA512}
 _COUNTER_END: Final = 1 << 64
 _POLY_BLOCK: Final = bytes(64)
@@ -166,7 +167,7 @@ class GcmSealer(_Gcm):
         head = packet[:4]
         with memoryview(packet) as view:
             out += head
-            out += self._aead.encrypt(self._fixed + counter.to_bytes(8, "big"), view[4:], head)
+            out += self._aead.encrypt(_NONCE.pack(self._fixed, counter), view[4:], head)
 
 
 class GcmOpener(_Gcm):
@@ -188,7 +189,7 @@ class GcmOpener(_Gcm):
         with memoryview(buffer) as view:
             try:
                 return self._aead.decrypt(
-                    self._fixed + counter.to_bytes(8, "big"),
+                    _NONCE.pack(self._fixed, counter),
                     view[body : body + packet_length + 16],
                     view[offset:body],
                 )

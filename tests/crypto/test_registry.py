@@ -1,0 +1,116 @@
+"""The table against the issue's lists, OpenSSH's own names, and the code behind the rows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from glasshell.crypto import signatures
+from glasshell.crypto.key_exchange import KeyExchange
+from glasshell.crypto.registry import (
+    ALGORITHMS,
+    KexAlgorithm,
+    Kind,
+    Status,
+    defaults,
+    find,
+    make_sealer,
+    names,
+)
+from glasshell.errors import UsageError
+from glasshell.wire import Secret
+
+from ..needs import absent
+
+HYBRID = "mlkem768x25519-sha256"
+CURVE25519 = ("curve25519-sha256", "curve25519-sha256@libssh.org")
+
+
+def test_each_name_is_one_row() -> None:
+    assert len({(row.kind, row.name) for row in ALGORITHMS}) == len(ALGORITHMS)
+    assert all(row.clause for row in ALGORITHMS)
+
+
+def test_defaults_of_a_client() -> None:
+    assert defaults(Kind.KEX) == (HYBRID, *CURVE25519, "ecdh-sha2-nistp256", "ecdh-sha2-nistp384")
+    assert defaults(Kind.HOST_KEY) == (
+        "ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256",
+        "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
+    )  # fmt: skip
+
+
+def test_defaults_of_a_server_have_no_nist_curve() -> None:
+    assert defaults(Kind.KEX, "server") == (HYBRID, *CURVE25519)
+    assert defaults(Kind.HOST_KEY, "server") == ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_defaults_of_both(role: str) -> None:
+    assert defaults(Kind.CIPHER, role) == (  # type: ignore[arg-type]
+        "aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com",
+        "aes256-ctr", "aes128-ctr",
+    )  # fmt: skip
+    assert defaults(Kind.MAC, role) == (  # type: ignore[arg-type]
+        "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com",
+    )  # fmt: skip
+    assert defaults(Kind.COMPRESSION, role) == ("none",)  # type: ignore[arg-type]
+
+
+def test_finite_fields_compression_and_plain_macs_are_on_request_only() -> None:
+    assert set(names(Kind.KEX, Status.ON_REQUEST)) == {
+        "ecdh-sha2-nistp521", "diffie-hellman-group14-sha256", "diffie-hellman-group16-sha512",
+        "diffie-hellman-group18-sha512", "diffie-hellman-group-exchange-sha256",
+    }  # fmt: skip
+    assert names(Kind.MAC, Status.ON_REQUEST) == ("hmac-sha2-256", "hmac-sha2-512")
+    assert names(Kind.COMPRESSION, Status.ON_REQUEST) == ("zlib@openssh.com",)
+    assert find(Kind.COMPRESSION, "zlib@openssh.com").delayed
+
+
+def test_nothing_broken_is_in_the_table() -> None:
+    for row in ALGORITHMS:
+        assert not any(word in row.name for word in ("sha1", "md5", "cbc", "dss", "arcfour", "3des", "-96"))
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="unknown cipher '3des-cbc'") as caught:
+        find(Kind.CIPHER, "3des-cbc")
+    assert "aes256-ctr" in caught.value.hint
+    with pytest.raises(UsageError):
+        find(Kind.MAC, "aes256-ctr")
+
+
+def test_counter_mode_needs_a_mac() -> None:
+    row = find(Kind.CIPHER, "aes128-ctr")
+    with pytest.raises(UsageError, match="MAC"):
+        make_sealer(row, None, Secret(bytes(16)), Secret(bytes(16)), Secret(b""))
+
+
+def test_the_host_key_rows_are_what_the_signatures_know() -> None:
+    assert set(names(Kind.HOST_KEY)) == set(signatures.SIGNATURE_ALGORITHMS)
+
+
+@pytest.mark.parametrize("kex", names(Kind.KEX))
+def test_a_factory_makes_two_sides_that_agree(kex: str) -> None:
+    row = find(Kind.KEX, kex)
+    client, server = (row.factory(rfc3526(14)) if row.context == "gex" else row.factory() for _ in range(2))
+    offer = client.init()
+    reply, secret = server.respond(offer)
+    assert client.finish(reply) == secret
+    assert offer != reply
+    size = int.from_bytes(secret.reveal()[:4], "big")
+    assert len(secret) == 4 + size
+
+
+# Which of OpenSSH 9.2's lists a kind is found in; mlkem768x25519-sha256 came with 9.9.
+QUERIES = {Kind.KEX: "kex", Kind.HOST_KEY: "key-sig", Kind.CIPHER: "cipher", Kind.MAC: "mac"}
+
+
+@pytest.mark.parametrize("kind", QUERIES)
+def test_openssh_knows_every_name(kind: Kind) -> None:
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        absent("OpenSSH's ssh is not installed")
+    answer = subprocess.run([ssh, "-Q", QUERIES[kind]], capture_output=True, text=True, check=True)
+    assert set(names(kind)) - {HYBRID} <= set(answer.stdout.split())
