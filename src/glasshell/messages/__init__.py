@@ -15,10 +15,11 @@ from .declare import (
     describe,
     family,
     lookup,
+    may_hide,
     message_name,
 )
 
 __all__ = [
     "CATALOGUE", "GENERIC", "Message", "Shown", "Struct", "UnknownMessage", "auth", "code_name",
-    "connection", "decode", "describe", "family", "kex", "lookup", "message_name", "transport",
+    "connection", "decode", "describe", "family", "kex", "lookup", "may_hide", "message_name", "transport",
 ]  # fmt: skip

@@ -58,6 +58,10 @@ Rest: TypeAlias = Annotated[bytes, wire.Rest()]
 SecretBytes: TypeAlias = Annotated[wire.Secret, wire.SecretString()]
 
 
+Table: TypeAlias = "Mapping[str, type[Struct]]"
+"""Structures by the name that selects them."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Field:
     """One field of a declared structure.
@@ -71,7 +75,7 @@ class Field:
     type: FieldType[Any]
     doc: str = ""
     present_if: str = ""
-    choice: tuple[str, Mapping[str, type[Struct]]] | None = None
+    choice: tuple[str, Table] | None = None
     guarded: bool = False
 
 
@@ -252,9 +256,7 @@ def doc(text: str, *, present_if: str = "", default: Any = dataclasses.MISSING) 
     return dataclasses.field(default=default, metadata={"doc": text, "present_if": present_if})
 
 
-def by_name(
-    selector: str, table: Mapping[str, type[Struct]], text: str = "", *, guarded: bool = False
-) -> Any:
+def by_name(selector: str, table: Table, text: str = "", *, guarded: bool = False) -> Any:
     """A field whose structure is selected by the value of the field `selector`.
 
     `guarded`: where the table has no such structure, the bytes are treated as a secret.
@@ -300,7 +302,7 @@ class UnknownMessage:
 
     context: str
     number: int
-    payload: bytes
+    payload: bytes = dataclasses.field(repr=False)  # of an authentication method: it may be a secret
 
 
 CATALOGUE: Final[dict[tuple[str, int], type[Message]]] = {}
@@ -415,6 +417,14 @@ def decode(payload: bytes | bytearray | memoryview, context: str = GENERIC) -> M
     return found.decode(payload) if found else UnknownMessage(context, payload[0], bytes(payload))
 
 
+def may_hide(number: int, context: str = GENERIC) -> bool:
+    """Whether a message may hold a secret: its declaration says so, or it belongs to an
+    authentication method that is not known (RFC 4250 §4.1.2: 50 to 79).
+    """
+    found = lookup(context, number)
+    return found.SECRET if found is not None else 50 <= number <= 79
+
+
 def message_name(number: int, context: str = GENERIC) -> str:
     """The name of a message, or `message N` where the catalogue has none."""
     found = lookup(context, number)
@@ -436,11 +446,16 @@ def describe(payload: bytes, context: str = GENERIC) -> tuple[Shown, ...]:
                 shown.append(item)
     covered = max((s.end for s in shown), default=0)
     if covered < len(payload):
-        secret = found is not None and found.SECRET  # it may be the secret itself, cut short
-        left = payload[covered:]
-        text = "<redacted>" if secret else wire.Rest().show(left)
-        shown.append(Shown("unparsed", "byte[]", left, text, covered, len(payload), "", secret))
+        shown.append(_unparsed(payload, covered, secret=may_hide(payload[0], context)))
     return tuple(shown)
+
+
+def _unparsed(payload: bytes, start: int, *, secret: bool) -> Shown:
+    """What is left of a payload; it may be the secret itself, cut short."""
+    left = payload[start:]
+    value: wire.Secret | bytes = wire.Secret(left) if secret else left
+    text = repr(value) if isinstance(value, wire.Secret) else wire.Rest().show(left)
+    return Shown("unparsed", "byte[]", value, text, start, len(payload), "", secret)
 
 
 def _describe(cls: type[Struct], reader: Reader) -> Iterator[Shown]:
@@ -456,9 +471,10 @@ def _shown(cls: type[Struct], field: Field, value: Any, data: bytes, start: int,
             field.name, type(value).__name__, value, "", start, end, type(value).CLAUSE, children=inside
         )
     inside = tuple(_describe_items(field.type, data, start, value)) if isinstance(field.type, Items) else ()
+    secret = hidden(field, value)
     return Shown(
-        field.name, field.type.name, value, _show(field, value), start, end, cls.CLAUSE,
-        secret=hidden(field, value), content=field.type.content, children=inside,
+        field.name, field.type.name, wire.Secret(value) if secret and isinstance(value, bytes) else value,
+        _show(field, value), start, end, cls.CLAUSE, secret, field.type.content, inside,
     )  # fmt: skip
 
 
