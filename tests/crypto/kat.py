@@ -9,7 +9,7 @@ from typing import Any
 
 
 def records(path: Path) -> Iterator[dict[str, str]]:
-    """The records of a file of `NAME = value` lines, each begun by COUNT; its `[heading]` is its "section"."""
+    """The records of a file of `NAME = value` lines, each begun by COUNT; its heading is its "section"."""
     section, record = "", dict[str, str]()
     for line in path.read_text("utf-8").splitlines():
         if line.startswith("["):

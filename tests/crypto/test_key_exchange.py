@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glasshell.crypto.groups import rfc3526
-from glasshell.crypto.key_exchange import EXPONENT_BITS, X25519, Classical, Ecdh, FiniteField, Hybrid
+from glasshell.crypto.key_exchange import (
+    EXPONENT_BITS,
+    X25519,
+    Classical,
+    Ecdh,
+    FiniteField,
+    Hybrid,
+    KeyExchange,
+)
 from glasshell.errors import ProtocolViolation, UsageError
 from glasshell.wire import Secret, mpint, mpint_body, string
 
@@ -163,10 +172,11 @@ def test_hybrid_refuses_low_order_points_and_other_lengths() -> None:
     offer = client.init()
     answer, secret = server.respond(offer)
     assert (len(offer), len(answer), len(secret)) == (1184 + 32, 1088 + 32, 4 + 32)
-    for side, value in ((server.respond, offer), (client.finish, answer)):
+    takes: list[tuple[Callable[[bytes], object], bytes]] = [(server.respond, offer), (client.finish, answer)]
+    for take, value in takes:
         for bad in (b"", value[:-1], value + b"\0", value[:-32] + bytes(32)):
             with pytest.raises(ProtocolViolation):
-                side(bad)  # type: ignore[operator]
+                take(bad)
 
 
 def test_an_altered_ciphertext_gives_another_secret() -> None:
@@ -184,14 +194,16 @@ def test_finish_needs_init() -> None:
 
 @given(st.binary(max_size=1300), st.sampled_from(["x25519", "nistp256", "group14", "hybrid"]))
 def test_noise_is_a_violation_or_a_secret(value: bytes, which: str) -> None:
-    side = {
+    makers: dict[str, Callable[[], KeyExchange]] = {
         "x25519": lambda: Classical(X25519()),
         "nistp256": lambda: Classical(Ecdh(ec.SECP256R1())),
         "group14": lambda: Classical(FiniteField(rfc3526(14), 3)),
         "hybrid": Hybrid,
-    }[which]()
+    }
+    side = makers[which]()
     side.init()
-    for take in (side.respond, side.finish):
+    takes: list[Callable[[bytes], object]] = [side.respond, side.finish]
+    for take in takes:
         with contextlib.suppress(ProtocolViolation):
             take(value)
 

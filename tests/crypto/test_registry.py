@@ -8,10 +8,9 @@ import subprocess
 import pytest
 
 from glasshell.crypto import signatures
-from glasshell.crypto.key_exchange import KeyExchange
+from glasshell.crypto.groups import rfc3526
 from glasshell.crypto.registry import (
     ALGORITHMS,
-    KexAlgorithm,
     Kind,
     Status,
     defaults,
