@@ -113,9 +113,7 @@ class _Ed25519(_Scheme[ed25519.Ed25519PublicKey, ed25519.Ed25519PrivateKey]):
     def encode(self, public: ed25519.Ed25519PublicKey) -> bytes:
         return string(public.public_bytes_raw())
 
-    def verify(
-        self, public: ed25519.Ed25519PublicKey, algorithm: str, signature: bytes, data: bytes
-    ) -> None:
+    def verify(self, public: ed25519.Ed25519PublicKey, algorithm: str, signature: bytes, data: bytes) -> None:
         # S below the group order, or anybody could derive a second signature (RFC 8032 §5.1.7).
         if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= _L:
             raise InvalidSignature

@@ -85,9 +85,7 @@ def _open(message: bytes, wanted: int, request: str) -> Reader:
     if number in (_FAILURE, _EXTENSION_FAILURE):
         raise RequestFailed(f"the agent refused to {request}", hint="is it locked? try: ssh-add -l")
     if number != wanted:
-        raise ProtocolViolation(
-            f"the agent answered {number} where {wanted} belongs", clause="RFC 9987 3"
-        )
+        raise ProtocolViolation(f"the agent answered {number} where {wanted} belongs", clause="RFC 9987 3")
     return reader
 
 
