@@ -19,7 +19,7 @@ from .connection.mux import Mux
 from .crypto.signatures import PublicKey
 from .errors import ConnectionLost, DeadlineExceeded, SSHError
 from .events import Event, Negotiated, Question
-from .messages.connection import KeepaliveRequest
+from .messages.connection import Keepalive
 from .messages.transport import DisconnectReason
 from .observe.hub import Hub
 from .policy import Policy
@@ -172,7 +172,7 @@ class Protocol:
             if self._unanswered >= self.policy.keepalive_count:
                 raise ConnectionLost(f"the peer has not answered for {silent:.0f} s")
             self._unanswered += 1
-            self.mux.global_request("keepalive@openssh.com", KeepaliveRequest(), want_reply=True)
+            self.mux.global_request("keepalive@openssh.com", Keepalive(), want_reply=True)
             silent = 0.0
         self.transport.schedule("keepalive", interval - silent, self._keepalive)
 

@@ -40,7 +40,7 @@ class Hub:
         if sink in self._sinks:
             self._sinks.remove(sink)
 
-    def state(self, name: str, **facts: Any) -> None:
+    def state(self, name: str, /, **facts: Any) -> None:
         """Tells of something that is no message; `name` and `facts` as in `record.STATES`."""
         self._publish(StateRecord(self.now - self.start, name, facts))
 

@@ -112,8 +112,8 @@ class Transcript:
 class _Family:
     """How the messages of one context carry the public values."""
 
-    init: type[Message]
-    reply: type[Message]
+    init: Any
+    reply: Any
     q_c: str
     q_s: str
 

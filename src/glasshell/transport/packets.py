@@ -136,13 +136,15 @@ class Inbound:
         length = self._expected
         if not length:
             if available < opener.head_size:
-                return self._wait()
+                self._compact()
+                return None
             length = self._expected = self._checked(
                 opener.packet_length(self.seq, self._buffer, self._offset)
             )
         total = 4 + length + opener.tag_size
         if available < total:
-            return self._wait()
+            self._compact()
+            return None
         plain = opener.open(self.seq, self._buffer, self._offset, length)
         self._offset += total
         self._expected = 0
@@ -193,7 +195,7 @@ class Inbound:
         self.key_packets += 1
         self.total_bytes += wire
 
-    def _wait(self) -> None:
+    def _compact(self) -> None:
         """Nothing more to open now: makes room, seldom enough not to move a long tail each time."""
         if self._offset == len(self._buffer):
             self._buffer.clear()
