@@ -135,7 +135,7 @@ def why_not(name: str) -> str:
     if missing:
         return f"{', '.join(missing)} not installed (make peers)"
     if peer.needs_root and not _may_mount():
-        return "unshare --mount is not permitted here"
+        return "unshare --mount is not permitted here (a container must be privileged)"
     if peer.openssh is not None:
         return _wrong_openssh(peer)
     return ""
