@@ -6,7 +6,8 @@
     │   ├── MalformedMessage       bytes that cannot be parsed
     │   ├── ProtocolViolation      a message at the wrong time, or a value out of bounds
     │   ├── IntegrityError         a MAC or tag that does not verify
-    │   └── LimitExceeded          the peer made something grow past its bound
+    │   ├── LimitExceeded          the peer made something grow past its bound
+    │   └── ServiceNotAvailable    the peer asked for a service that is not to be had
     ├── NegotiationFailed      no algorithm in common
     ├── Refused                somebody said no
     │   ├── HostKeyRefused         the host key is not trusted
@@ -36,7 +37,7 @@ __all__ = [
     "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected", "HostKeyRefused",
     "IntegrityError", "KeyFormatError", "LimitExceeded", "MalformedMessage", "NegotiationFailed",
     "PassphraseError", "PeerError", "ProtocolViolation", "Refused", "RequestFailed", "SSHError",
-    "UsageError",
+    "ServiceNotAvailable", "UsageError",
 ]  # fmt: skip
 
 
@@ -88,6 +89,13 @@ class IntegrityError(PeerError):
 
 class LimitExceeded(PeerError):
     """The peer made something grow past its bound: lengths, counts, attempts, queues."""
+
+
+class ServiceNotAvailable(PeerError):
+    """The peer asked for a service that is not to be had here (RFC 4253 §10, RFC 4252 §5)."""
+
+    disconnect_reason = 7  # SSH_DISCONNECT_SERVICE_NOT_AVAILABLE
+    clause = "RFC 4253 10"
 
 
 class NegotiationFailed(SSHError):
