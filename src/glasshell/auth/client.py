@@ -1,0 +1,365 @@
+"""The client's half of RFC 4252 and 4256: asks for credentials one by one, and tries each.
+
+What the server may send at any moment is what has a handler at that moment: the banner always, the
+results while a request of ours is open, numbers 60 to 79 while their method is. All else is the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from ..crypto.signatures import PublicKey
+from ..errors import AuthenticationFailed, LimitExceeded, ProtocolViolation, UsageError
+from ..events import (
+    Attempt,
+    Authenticated,
+    BannerShown,
+    CredentialNeeded,
+    InteractiveMethod,
+    KeyMethod,
+    NoneMethod,
+    PasswordChangeNeeded,
+    PasswordMethod,
+    PromptsShown,
+    PromptText,
+    SignatureNeeded,
+)
+from ..messages.auth import (
+    HOSTBOUND,
+    HostboundRequest,
+    KeyboardInteractiveRequest,
+    NoneRequest,
+    PasswordRequest,
+    PublickeyRequest,
+    Response,
+    UserauthBanner,
+    UserauthFailure,
+    UserauthInfoRequest,
+    UserauthInfoResponse,
+    UserauthPasswdChangereq,
+    UserauthPkOk,
+    UserauthRequest,
+    UserauthSuccess,
+)
+from ..messages.declare import Struct
+from ..messages.transport import ServiceAccept, ServiceRequest
+from ..transport.port import Port
+from ..transport.rules import Handler, Phase
+from ..wire import Secret, visible
+from .methods import (
+    CONNECTION,
+    HOSTBOUND_EXTENSION,
+    INTERACTIVE,
+    MAX_PROMPTS,
+    NONE,
+    PASSWORD,
+    PUBLICKEY,
+    USERAUTH,
+    KeyRequest,
+    fits,
+    signed_data,
+)
+
+MAX_BANNERS: Final = 64 * 1024
+"""Most characters of banners, all together."""
+
+METHOD_REPLY: Final = 60
+"""The one number a server uses in all methods here: PK_OK, PASSWD_CHANGEREQ or INFO_REQUEST."""
+
+
+class ClientAuth:
+    """Logs `user` in over `port`; `done()` is called once, when the server has said SUCCESS.
+
+    By then the phase is CONNECTION and no handler is installed: `done` installs the connection
+    layer's. Each answer to `CredentialNeeded` makes one attempt; None ends with AuthenticationFailed,
+    whose text lacks the `user@host: ` before it that only the shell knows.
+
+    A server that lets the user in without any credential is told of as an attempt and a note; with
+    `refuse_trivial` it is refused: it may be after what the user types next (CVE-2021-36367).
+    """
+
+    def __init__(
+        self, port: Port, user: str, done: Callable[[], None], *, refuse_trivial: bool = False
+    ) -> None:
+        self._port = port
+        self._user = user
+        self._done = done
+        self._refuse_trivial = refuse_trivial
+        self._methods: tuple[str, ...] | None = None
+        self._partial = False
+        self._attempts: list[Attempt] = []
+        self._trying = Attempt(NONE)
+        self._announced = ""
+        self._proof = False
+        """Whether a credential has been used in the attempt at hand."""
+        self._proved = False
+        """Whether one was in an earlier step of this login."""
+        self._banner_left = MAX_BANNERS
+
+    def start(self) -> None:
+        """Asks for the service ssh-userauth (RFC 4253 §10). Call once, when the first keys are in use."""
+        self._port.enter(Phase.SERVICE)
+        self._port.install({ServiceAccept.NUMBER: self._on_service_accept})
+        self._port.send(ServiceRequest(USERAUTH))
+
+    def _on_service_accept(self, payload: memoryview) -> None:
+        accepted = ServiceAccept.decode(payload).service_name
+        if accepted != USERAUTH:
+            raise ProtocolViolation(
+                f'the server accepted the service "{accepted}", not {USERAUTH}', clause="RFC 4253 10"
+            )
+        self._port.enter(Phase.AUTH)
+        self._ask()
+
+    # --- one attempt after another
+
+    def _ask(self) -> None:
+        self._listen()
+        question = CredentialNeeded(self._methods, self._partial, tuple(self._attempts))
+        self._port.ask(question, self._try)
+
+    def _try(self, credential: Any) -> None:
+        match credential:
+            case None:
+                self._give_up()
+            case NoneMethod():
+                self._begin(Attempt(NONE))
+                self._request(NONE, NoneRequest())
+            case KeyMethod():
+                self._try_key(credential)
+            case PasswordMethod():
+                self._begin(Attempt(PASSWORD, source=credential.source))
+                self._send_password(PasswordRequest(False, credential.password))
+            case InteractiveMethod():
+                self._begin(Attempt(INTERACTIVE))
+                request = KeyboardInteractiveRequest(submethods=credential.submethods)
+                self._request(INTERACTIVE, request, reply=self._on_info_request)
+            case _:
+                raise UsageError("CredentialNeeded is answered with a Credential or None")
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._trying = attempt
+        self._proof = False
+        method = attempt.method
+        if method in (NONE, self._announced):
+            return
+        self._announced = method
+        if hub := self._port.hub:
+            tried = {method, *(a.method for a in self._attempts)}
+            remaining = tuple(m for m in self._methods or () if m not in tried)
+            hub.state("auth_next", method=method, remaining=remaining)
+
+    def _request(
+        self, method: str, body: Struct, *, reply: Handler | None = None, query: bool = False
+    ) -> None:
+        """Sends one request and installs what may answer it; `reply` is for METHOD_REPLY."""
+        self._expect(reply, query=query)
+        self._port.auth_context = self._trying.method
+        self._port.send(UserauthRequest(self._user, CONNECTION, method, body))
+
+    def _expect(self, reply: Handler | None, *, query: bool = False) -> None:
+        refused = "not acceptable" if query else "refused"
+        handlers: dict[int, Handler] = {
+            UserauthFailure.NUMBER: lambda payload: self._on_failure(payload, refused)
+        }
+        if not query:  # a query is answered by PK_OK or FAILURE alone (RFC 4252 §7)
+            handlers[UserauthSuccess.NUMBER] = self._on_success
+        if reply is not None:
+            handlers[METHOD_REPLY] = reply
+        self._listen(handlers)
+
+    def _listen(self, handlers: Mapping[int, Handler] | None = None) -> None:
+        self._port.install({UserauthBanner.NUMBER: self._on_banner, **(handlers or {})})
+
+    def _record(self, answer: str) -> None:
+        self._attempts.append(replace(self._trying, answer=answer, methods=self._methods or ()))
+
+    def _skip(self, reason: str) -> None:
+        """Passes over what was being tried. A method still open at the server is abandoned (RFC 4252 §5)."""
+        self._record(f"skipped: {reason}")
+        if hub := self._port.hub:
+            hub.state("auth_skipped", what=self._trying.identity or self._trying.method, reason=reason)
+        self._ask()
+
+    def _give_up(self) -> None:
+        if hub := self._port.hub:
+            hub.state("auth_exhausted")
+        methods = self._methods or ()
+        self._port.fail(
+            AuthenticationFailed(
+                f"Permission denied ({','.join(methods)}).",
+                attempts=self._attempts,
+                methods=methods,
+                hint=_hint(self._attempts, methods),
+            )
+        )
+
+    # --- results
+
+    def _on_failure(self, payload: memoryview, refused: str) -> None:
+        failure = UserauthFailure.decode(payload)
+        self._methods, self._partial = failure.methods, failure.partial_success
+        self._record("partial" if self._partial else refused)
+        if self._partial:
+            self._announced = ""  # the next step starts over, be it by the same method
+            self._proved = self._proved or self._proof
+        if hub := self._port.hub:
+            hub.state("auth_methods", methods=self._methods, partial=self._partial)
+        self._ask()
+
+    def _on_success(self, payload: memoryview) -> None:
+        UserauthSuccess.decode(payload)
+        self._record("accepted")
+        if not (self._proof or self._proved) and not self._take_trivial():
+            return
+        method = self._trying.method
+        self._port.auth_context = ""
+        self._port.install({})
+        self._port.enter(Phase.CONNECTION)
+        if hub := self._port.hub:
+            hub.state("authenticated", user=visible(self._user), method=method)
+        self._port.emit(Authenticated(self._user, method, tuple(self._attempts)))
+        self._done()
+
+    def _take_trivial(self) -> bool:
+        text = f"the server let the user in without a credential, by the method {self._trying.method}"
+        if hub := self._port.hub:
+            hub.state("note", level="info", text=text)
+        if self._refuse_trivial:
+            hint = "a prompt that follows may be the server's, made to look like a local one"
+            self._port.fail(AuthenticationFailed(text, attempts=self._attempts, hint=hint))
+        return not self._refuse_trivial
+
+    def _on_banner(self, payload: memoryview) -> None:
+        text = UserauthBanner.decode(payload).message
+        self._banner_left -= len(text)
+        if self._banner_left < 0:
+            raise LimitExceeded(f"banners of more than {MAX_BANNERS} characters", clause="RFC 4252 5.4")
+        if shown := "".join(c for c in text if c in "\n\t" or c.isprintable()):
+            self._port.emit(BannerShown(shown))
+
+    # --- publickey (RFC 4252 §7)
+
+    def _try_key(self, offer: KeyMethod) -> None:
+        key = offer.key
+        algorithm = self._choose(offer)
+        identity = f"{key.label} {key.fingerprint()}"
+        self._begin(Attempt(PUBLICKEY, identity, offer.source, algorithm or ""))
+        self._tell_key("auth_offer", offer)
+        if algorithm is None:
+            self._skip("no mutual signature algorithm")
+        elif offer.probe:
+            query = PublickeyRequest(False, algorithm, key.blob)
+            self._request(
+                PUBLICKEY, query, reply=lambda payload: self._on_pk_ok(payload, offer, algorithm), query=True
+            )
+        else:
+            self._sign(key, algorithm)
+
+    def _choose(self, offer: KeyMethod) -> str | None:
+        """The first algorithm that key, offer, policy and server have in common (RFC 8332 §3.3)."""
+        policy = self._port.policy
+        announced = self._port.extensions.get("server-sig-algs")  # RFC 8308 §3.1
+        theirs = None if announced is None else announced.split(b",")
+        for algorithm in offer.algorithms or policy.pubkey_algorithms:
+            if fits(offer.key, algorithm, policy) and (theirs is None or algorithm.encode() in theirs):
+                return algorithm
+        return None
+
+    def _on_pk_ok(self, payload: memoryview, offer: KeyMethod, algorithm: str) -> None:
+        answer = UserauthPkOk.decode(payload)
+        if (answer.algorithm, answer.public_key) != (algorithm, offer.key.blob):
+            raise ProtocolViolation(
+                "PK_OK for a key or an algorithm that was not asked for", clause="RFC 4252 7"
+            )
+        self._tell_key("auth_key_accepted", offer)
+        self._sign(offer.key, algorithm)
+
+    def _sign(self, key: PublicKey, algorithm: str) -> None:
+        self._listen()
+        body = self._key_request(key, algorithm)
+        method = HOSTBOUND if isinstance(body, HostboundRequest) else PUBLICKEY
+        request = UserauthRequest(self._user, CONNECTION, method, body)
+        if hub := self._port.hub:
+            hub.state("auth_signing", algorithm=algorithm, fingerprint=key.fingerprint())
+        question = SignatureNeeded(key, algorithm, signed_data(self._port.session_id, request))
+        self._port.ask(question, lambda signature: self._send_signed(method, body, signature))
+
+    def _key_request(self, key: PublicKey, algorithm: str) -> KeyRequest:
+        """Host-bound where the server announced it, so that an agent can tell where a login leads."""
+        if self._port.extensions.get(HOSTBOUND_EXTENSION) == b"0":
+            return HostboundRequest(True, algorithm, key.blob, self._port.host_key.blob, b"")
+        return PublickeyRequest(True, algorithm, key.blob, b"")
+
+    def _send_signed(self, method: str, body: KeyRequest, signature: Any) -> None:
+        if signature is None:
+            self._skip("no signature was made")
+        elif not isinstance(signature, bytes):
+            raise UsageError("SignatureNeeded is answered with bytes or None")
+        else:
+            self._proof = True
+            self._request(method, replace(body, signature=signature))
+
+    def _tell_key(self, name: str, offer: KeyMethod) -> None:
+        if hub := self._port.hub:
+            key = offer.key
+            hub.state(
+                name, key_type=key.label, fingerprint=key.fingerprint(),
+                source=offer.source, origin=offer.origin,
+            )  # fmt: skip
+
+    # --- password (RFC 4252 §8)
+
+    def _send_password(self, request: PasswordRequest) -> None:
+        self._proof = True
+        self._request(PASSWORD, request, reply=self._on_change_request)
+
+    def _on_change_request(self, payload: memoryview) -> None:
+        prompt = UserauthPasswdChangereq.decode(payload).prompt
+        self._listen()
+        self._port.ask(PasswordChangeNeeded(prompt), self._change_password)
+
+    def _change_password(self, answer: Any) -> None:
+        match answer:
+            case None:
+                self._skip("the password has expired and was not changed")
+            case (Secret() as old, Secret() as new):
+                self._send_password(PasswordRequest(True, old, new))
+            case _:
+                raise UsageError("PasswordChangeNeeded is answered with two Secrets or None")
+
+    # --- keyboard-interactive (RFC 4256)
+
+    def _on_info_request(self, payload: memoryview) -> None:
+        request = UserauthInfoRequest.decode(payload)
+        count = len(request.prompts)
+        if count > MAX_PROMPTS:
+            raise LimitExceeded(f"{count} prompts at once; {MAX_PROMPTS} are allowed", clause="RFC 4256 3.2")
+        self._listen()
+        prompts = tuple(PromptText(p.prompt, p.echo) for p in request.prompts)
+        question = PromptsShown(request.name, request.instruction, prompts)
+        self._port.ask(question, lambda answers: self._respond(count, answers))
+
+    def _respond(self, count: int, answers: Any) -> None:
+        if answers is None:
+            return self._skip("the prompts were not answered")
+        given = tuple(answers)
+        if len(given) != count or not all(isinstance(each, Secret) for each in given):
+            raise UsageError(f"PromptsShown is answered with {count} Secrets or None")
+        self._proof = self._proof or count > 0
+        self._expect(self._on_info_request)
+        self._port.send(UserauthInfoResponse(tuple(Response(each) for each in given)))
+
+
+def _hint(attempts: list[Attempt], methods: tuple[str, ...]) -> str:
+    """The likely remedy after a login that failed."""
+    tried = {a.method for a in attempts if not a.answer.startswith("skipped")}
+    if PUBLICKEY in tried and not tried & {PASSWORD, INTERACTIVE}:
+        return "is one of the public keys offered in the account's ~/.ssh/authorized_keys on the server?"
+    if tried & {PASSWORD, INTERACTIVE}:
+        return "check the user name and the password"
+    if PUBLICKEY in methods:
+        return "no key was tried: name one with -i, or add it to an agent with ssh-add"
+    return ""
