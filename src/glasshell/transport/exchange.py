@@ -125,8 +125,11 @@ _FAMILIES: Final[dict[str, _Family]] = {
     "hybrid": _Family(messages.KexHybridInit, messages.KexHybridReply, "q_c", "q_s"),
 }
 
-GEX_PREFERRED: Final = 3072
-"""Bits of the group a client would rather have (RFC 4419 §3)."""
+GEX_SIZES: Final = (groups.MIN_BITS, 3072, 4096)
+"""Bits of the smallest, the preferred and the largest group a client takes (RFC 4419 §3).
+
+Testing the primality of 8192 bits takes seconds, which a server could make us spend.
+"""
 
 
 @dataclass(slots=True)
@@ -174,7 +177,7 @@ class Exchange:
             return []
         if self.context == "gex":
             self.expected = messages.KexDhGexGroup.NUMBER
-            asked = messages.KexDhGexRequest(groups.MIN_BITS, GEX_PREFERRED, groups.MAX_BITS)
+            asked = messages.KexDhGexRequest(*GEX_SIZES)
             self._gex = asked.encode()[1:]
             return [Send(asked)]
         self._kem = self._row.factory()
@@ -212,7 +215,7 @@ class Exchange:
         return [Send(self._family.init(self._field(self._q_c)))]
 
     def _on_gex_group(self, group: messages.KexDhGexGroup) -> list[Step]:
-        self._kem = self._row.factory(groups.check_group(group.p, group.g))
+        self._kem = self._row.factory(groups.check_group(group.p, group.g, GEX_SIZES[0], GEX_SIZES[2]))
         self._gex += wire.mpint(group.p) + wire.mpint(group.g)
         return self._send_init()
 

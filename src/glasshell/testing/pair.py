@@ -1,0 +1,170 @@
+"""Two cores joined in memory under a virtual clock: a whole connection without a socket or a wait.
+
+    pair = Pair()
+    pair.run()                                  # handshake and login, as far as it goes by itself
+    channel = pair.client.mux.open("session", Session())
+    pair.run()
+    assert ChannelOpened in pair.kinds("client")
+
+Questions are answered from `answers`, a table of functions by question class; one without an entry
+stays open in `pair.open` until the test answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from ..crypto.signatures import PrivateKey
+from ..errors import UsageError
+from ..events import (
+    Closed,
+    CredentialNeeded,
+    Event,
+    HostKeyOffered,
+    HostKeySignatureNeeded,
+    KeyMethod,
+    KeyOffered,
+    NoneMethod,
+    NoneOffered,
+    Question,
+    SignatureNeeded,
+    Verdict,
+)
+from ..observe.hub import Hub
+from ..policy import Policy
+from ..protocol import ClientProtocol, Protocol, ServerProtocol
+
+Side = Literal["client", "server"]
+Answers = Mapping[type[Question], Callable[[Any], Any]]
+
+_TURNS: Final = 10_000
+
+
+class Pair:
+    """A client and a server core, the bytes between them, and the clock they share.
+
+    `latency` is seconds one way; `chunk` cuts what is delivered into pieces of so many bytes. `tamper`
+    may change what a side has sent: it is given the side and the bytes, and returns bytes.
+    """
+
+    def __init__(
+        self, client: Policy | None = None, server: Policy | None = None, *, user: str = "ada",
+        methods: tuple[str, ...] = ("publickey",), answers: Answers | None = None, latency: float = 0.0,
+        chunk: int = 0, hubs: Mapping[Side, Hub] | None = None, host_keys: Sequence[PrivateKey] = (),
+        user_key: PrivateKey | None = None, random: Callable[[int], bytes] | None = None,
+    ) -> None:  # fmt: skip
+        self.now = 0.0
+        self.latency = latency
+        self.chunk = chunk
+        self.tamper: Callable[[Side, bytes], bytes] = lambda side, data: data
+        self.host_keys = tuple(host_keys) or (PrivateKey.generate("ssh-ed25519"),)
+        self.user_key = user_key or PrivateKey.generate("ssh-ed25519")
+        self.answers: dict[type[Question], Callable[[Any], Any]] = {**self._defaults(), **(answers or {})}
+        self.log: dict[Side, list[Event]] = {"client": [], "server": []}
+        self.open: list[tuple[Side, Question]] = []
+        self._wire: list[tuple[float, Side, bytes]] = []
+        hubs = hubs or {}
+        more: dict[str, Any] = {"random": random} if random else {}
+        self.client = ClientProtocol(
+            client or Policy.client(), user=user, now=0.0, hub=hubs.get("client"), **more
+        )
+        self.server = ServerProtocol(
+            server or Policy.server(), host_keys=[key.public for key in self.host_keys], methods=methods,
+            now=0.0, hub=hubs.get("server"), **more,
+        )  # fmt: skip
+        self.client.start(0.0)
+        self.server.start(0.0)
+
+    def core(self, side: Side) -> Protocol:
+        """One of the two cores."""
+        return self.client if side == "client" else self.server
+
+    def kinds(self, side: Side) -> list[type[Event]]:
+        """The classes of the events that a side was told, in order."""
+        return [type(event) for event in self.log[side]]
+
+    def told(self, side: Side, kind: type[Any]) -> list[Any]:
+        """The events of one class that a side was told."""
+        return [event for event in self.log[side] if isinstance(event, kind)]
+
+    def error(self, side: Side) -> BaseException | None:
+        """What ended the connection, as one side sees it. Raises UsageError where it has not ended."""
+        for event in self.told(side, Closed):
+            return event.error  # type: ignore[no-any-return]
+        raise UsageError(f"the {side} has not ended")
+
+    def answer(self, side: Side, question: Question, value: Any) -> None:
+        """Answers a question that stayed open."""
+        self.open.remove((side, question))
+        self.core(side).answer(question, value, self.now)
+
+    def run(self) -> None:
+        """Delivers bytes and answers questions until nothing moves; the clock moves by latency only."""
+        for _ in range(_TURNS):
+            moved = self._collect("client") | self._collect("server")
+            if self._wire:
+                self._deliver()
+            elif not moved:
+                return
+        raise UsageError("the two cores do not come to rest")
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass: timers that come due on the way are run, each at its own moment."""
+        end = self.now + seconds
+        while True:
+            self.run()
+            due = [t for t in (self.client.next_timeout(), self.server.next_timeout()) if t is not None]
+            if not due or min(due) > end:
+                break
+            self.now = max(self.now, min(due))
+            self.client.handle_timeout(self.now)
+            self.server.handle_timeout(self.now)
+        self.now = end
+        self.run()
+
+    def _collect(self, side: Side) -> bool:
+        """Takes one side's events and bytes; True where there were any."""
+        core, moved = self.core(side), False
+        for event in core.events():
+            moved = True
+            self.log[side].append(event)
+            if isinstance(event, Question):
+                self._ask(side, event)
+        if data := bytes(core.data_to_send(self.now)):
+            moved = True
+            self._wire.append((self.now + self.latency, side, self.tamper(side, data)))
+        return moved
+
+    def _ask(self, side: Side, question: Question) -> None:
+        found = self.answers.get(type(question))
+        if found is None:
+            self.open.append((side, question))
+        else:
+            self.core(side).answer(question, found(question), self.now)
+
+    def _deliver(self) -> None:
+        at, side, data = self._wire.pop(0)
+        self.now = max(self.now, at)
+        other = self.core("server" if side == "client" else "client")
+        step = self.chunk or len(data) or 1
+        for start in range(0, len(data), step):
+            other.receive_data(data[start : start + step], self.now)
+
+    def _defaults(self) -> dict[type[Question], Callable[[Any], Any]]:
+        """Host key trusted; `none`, then the user's key; the server takes that key."""
+        held = {key.public.blob: key for key in (*self.host_keys, self.user_key)}
+        return {
+            HostKeyOffered: lambda q: True,
+            HostKeySignatureNeeded: lambda q: held[q.key.blob].sign(q.algorithm, q.data),
+            CredentialNeeded: self._credential,
+            SignatureNeeded: lambda q: held[q.key.blob].sign(q.algorithm, q.data),
+            NoneOffered: lambda q: Verdict(False),
+            KeyOffered: lambda q: Verdict(q.key.blob == self.user_key.public.blob, grant="key"),
+        }
+
+    def _credential(self, question: CredentialNeeded) -> Any:
+        if question.methods is None:
+            return NoneMethod()
+        tried = [attempt for attempt in question.attempts if attempt.method == "publickey"]
+        return None if tried else KeyMethod(self.user_key.public)
