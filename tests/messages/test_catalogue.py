@@ -23,7 +23,7 @@ from glasshell.messages import (
 from glasshell.messages.connection import Mode, decode_modes, encode_modes
 from glasshell.wire import Secret
 
-# RFC 4250 4.1.2, RFC 8308 2.3 and 3.2.1, RFC 4419 5, RFC 5656 7.1, RFC 10042, RFC 4256 5, RFC 4462 3,
+# RFC 4250 4.1.2, RFC 8308 2.3 and 3.2, RFC 4419 5, RFC 5656 7.1, RFC 10042, RFC 4256 5, RFC 4462 3,
 # OpenSSH PROTOCOL 1.8
 NUMBERS = """
 1 DISCONNECT

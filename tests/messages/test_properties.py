@@ -23,7 +23,7 @@ from glasshell.messages import (
 from glasshell.testing.strategies import message_strategy
 
 CLASSES = sorted(CATALOGUE.values(), key=lambda cls: (cls.NUMBER, cls.CONTEXT))
-BODIES = {
+BODIES: dict[str, type[Struct]] = {
     **auth.AUTH_METHODS, **connection.GLOBAL_REQUESTS,
     **connection.CHANNEL_TYPES, **connection.CHANNEL_REQUESTS,
     "reply to tcpip-forward": connection.TcpipForwardReply,
@@ -54,6 +54,7 @@ def test_a_message_survives_the_wire(cls: type[Message], data: st.DataObject) ->
     payload = message.encode()
     assert payload[0] == cls.NUMBER
     again = decode(payload, cls.CONTEXT)
+    assert isinstance(again, Message)
     assert again == message
     assert again.encode() == payload
 

@@ -210,7 +210,7 @@ class UserauthGssapiToken(Message):
     token: SecretBytes
 
 
-@message(63, "SSH_MSG_USERAUTH_GSSAPI_EXCHANGE_COMPLETE", clause="RFC 4462 3.5", context="gssapi-with-mic")
+@message(63, "SSH_MSG_USERAUTH_GSSAPI_EXCHANGE_COMPLETE", clause="RFC 4462 3.6", context="gssapi-with-mic")
 class UserauthGssapiExchangeComplete(Message):
     """The client is done, without a MIC: the mechanism has no integrity protection."""
 

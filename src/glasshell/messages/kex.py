@@ -81,14 +81,14 @@ class KexEcdhReply(Message):
     signature: Bytes = doc("of the exchange hash H")
 
 
-@message(30, "SSH_MSG_KEX_HYBRID_INIT", clause="RFC 10042 2.1", context="hybrid")
+@message(30, "SSH_MSG_KEX_HYBRID_INIT", clause="RFC 10042 2", context="hybrid")
 class KexHybridInit(Message):
     """The client's two ephemeral public keys: the post-quantum one, then the elliptic one."""
 
     q_c: Bytes = doc("C_INIT, the two keys put together")
 
 
-@message(31, "SSH_MSG_KEX_HYBRID_REPLY", clause="RFC 10042 2.1", context="hybrid")
+@message(31, "SSH_MSG_KEX_HYBRID_REPLY", clause="RFC 10042 2", context="hybrid")
 class KexHybridReply(Message):
     """The ciphertext and the elliptic key of the server, its host key and the proof."""
 

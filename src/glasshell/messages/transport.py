@@ -114,7 +114,7 @@ class ExtInfo(Message):
     extensions: Extensions
 
 
-@message(8, "SSH_MSG_NEWCOMPRESS", clause="RFC 8308 3.2.1")
+@message(8, "SSH_MSG_NEWCOMPRESS", clause="RFC 8308 3.2")
 class NewCompress(Message):
     """From the next packet on, the sender compresses (the extension delay-compression)."""
 
