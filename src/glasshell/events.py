@@ -2,21 +2,19 @@
 
 An `Event` is told once. A `Question` is an event with a token that must be answered with
 `protocol.answer(question, value)`; its docstring says with what. Answers may come at any time;
-until then the core goes on with everything that does not depend on them.
+until then the core goes on with everything that does not depend on them. A `body` is a structure of
+the catalogue (`glasshell.messages.connection`), or bytes where its name is not in there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .crypto.signatures import PublicKey
 from .errors import SSHError
 from .wire import Secret
-
-if TYPE_CHECKING:
-    from .messages.declare import Struct
 
 
 class Event:
@@ -308,7 +306,7 @@ class ChannelOffered(Question):
     channel: Any
     """The `connection.channel.Channel`; usable once accepted."""
     type: str
-    body: Struct | bytes
+    body: Any
 
 
 @dataclass(slots=True)
@@ -361,7 +359,7 @@ class ChannelRequested(Question):
 
     channel: Any
     type: str
-    body: Struct | bytes
+    body: Any
     want_reply: bool
 
 
@@ -390,7 +388,7 @@ class GlobalRequested(Question):
     """A global request (RFC 4254 §4). Answer True, False, or bytes: the body of REQUEST_SUCCESS."""
 
     type: str
-    body: Struct | bytes
+    body: Any
     want_reply: bool
 
 
