@@ -29,8 +29,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "events": ("crypto", "keys"),
     "observe": ("messages",),
     "transport": ("messages", "crypto", "keys", "policy", "events", "observe.hub"),
-    "auth": ("messages", "keys", "policy", "events", "observe.hub"),
-    "connection": ("messages", "keys", "policy", "events", "observe.hub"),
+    "auth": (
+        "messages", "crypto", "keys", "policy", "events", "observe.hub", "transport.port", "transport.rules",
+    ),
+    "connection": (
+        "messages", "crypto", "keys", "policy", "events", "observe.hub", "transport.port", "transport.rules",
+    ),
     "protocol": ("transport", "auth", "connection"),
     "sftp": ("messages.declare", "events", "observe.hub"),
     "capture": (
