@@ -14,10 +14,10 @@ a mount namespace (unshare(1)) that ends with it.
 from __future__ import annotations
 
 import base64
-import getpass
 import hashlib
 import itertools
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -308,7 +308,7 @@ class Daemon(Server):
             process = subprocess.Popen(self._line(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             if _answers(port, process):
                 undo.callback(_end, process)
-                self.target = Target(port, getpass.getuser(), self._host_keys())
+                self.target = Target(port, pwd.getpwuid(os.geteuid()).pw_name, self._host_keys())
                 return
             _end(process)
             if "in use" not in self.log:
