@@ -39,9 +39,13 @@ def split_word(line: str) -> tuple[str, str]:
 def decode_base64(text: str) -> bytes:
     """The bytes of canonical base64 (RFC 4648 §4). Raises KeyFormatError."""
     try:
-        return binascii.a2b_base64(text, strict_mode=True)
+        value = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:  # binascii.Error, or text that is not ASCII
         raise KeyFormatError("a key that is not base64", clause="RFC 4648 4") from None
+    # Padding too many and bits left over in the last character pass the strict mode.
+    if base64.b64encode(value).decode() != text:
+        raise KeyFormatError("a key whose base64 is not canonical", clause="RFC 4648 3.5")
+    return value
 
 
 def decode_blob(key_type: str, text: str) -> bytes:

@@ -1,0 +1,273 @@
+"""authorized_keys as sshd(8) has it: what is read is enforced, what cannot be enforced is refused."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glasshell.crypto.signatures import PrivateKey
+from glasshell.keys.authorized_keys import AuthorizedKey, AuthorizedKeys, Permissions
+
+KEY, OTHER = (PrivateKey.generate("ssh-ed25519").public for _ in range(2))
+TEXT = f"{KEY.type} {base64.b64encode(KEY.blob).decode()}"
+
+
+def only(options: str, **arguments: bool) -> AuthorizedKey:
+    """The entry of the one line with these options."""
+    parsed = AuthorizedKeys.parse(f"{options} {TEXT} me@host", **arguments)
+    assert not parsed.refused, parsed.refused
+    (entry,) = parsed.entries
+    assert (entry.key, entry.comment, entry.line) == (KEY, "me@host", 1)
+    return entry
+
+
+def reason(options: str, **arguments: bool) -> str:
+    parsed = AuthorizedKeys.parse(f"{options} {TEXT} me@host", **arguments)
+    assert not parsed.entries
+    return parsed.refused[0].reason
+
+
+def test_without_options_everything_is_allowed() -> None:
+    parsed = AuthorizedKeys.parse(f"\n# c\n  {TEXT} me\r\n\t{TEXT}\n", "file")
+    assert [(entry.where, entry.comment) for entry in parsed.entries] == [("file:3", "me"), ("file:4", "")]
+    assert parsed.entries[0].permissions == Permissions()
+    assert Permissions().may_open("x", 1)
+
+
+RESTRICTED = Permissions(
+    pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False, user_rc=False
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ("no-pty", Permissions(pty=False)),
+        ("No-PTY,no-user-rc", Permissions(pty=False, user_rc=False)),
+        ("no-port-forwarding", Permissions(port_forwarding=False)),
+        ("no-agent-forwarding,no-X11-forwarding", Permissions(agent_forwarding=False, x11_forwarding=False)),
+        ("restrict", RESTRICTED),
+        ("restrict,pty,port-forwarding,agent-forwarding,X11-forwarding,user-rc", Permissions()),
+        ("pty,restrict", RESTRICTED),
+        ("no-pty,pty", Permissions()),
+        ('command="ls"', Permissions(command="ls")),
+        ('command="echo \\"a b\\", # c\\n",no-pty', Permissions(command='echo "a b", # c\\n', pty=False)),
+        ('command=""', Permissions(command="")),
+        ('permitopen="h:80",permitopen="[::1]:*"', Permissions(permit_open=(("h", 80), ("::1", None)))),
+        (
+            'permitlisten="8080",permitlisten="localhost:9"',
+            Permissions(permit_listen=(("*", 8080), ("localhost", 9))),
+        ),
+    ],
+)
+def test_options(options: str, wanted: Permissions) -> None:
+    assert only(options).permissions == wanted
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "unknown",
+        "no-unknown",
+        "no-restrict",
+        "no-command",
+        "command",
+        "command=ls",
+        'command="a',
+        'command="a\\"',
+        'command="a\\\\"',
+        'command="a"b',
+        'command="a",command="b"',
+        'pty="x"',
+        'restrict="x"',
+        "cert-authority",
+        'principals="a"',
+        "no-touch-required",
+        "verify-required",
+        'tunnel="0"',
+        "no-pty,",
+        ",no-pty",
+        "no-pty,,pty",
+        "no-pty, pty",
+        "no-pty pty",
+        'permitopen="h"',
+        'permitopen="h:0"',
+        'permitopen="h:65536"',
+        'permitopen=":1"',
+        'permitopen="h:4294967295"',
+        'permitopen="h:-1"',
+        'permitopen="h:1:2"',
+        'permitopen="h:٣"',
+        'permitlisten="x"',
+        'permitlisten="70000"',
+        'environment="A"',
+        'environment="A=b"',
+        'from=""',
+        'from="a,,b"',
+        'from="10.0.0.1/8"',
+        'from="10.0.0.0/33"',
+        'from="a/b"',
+        'from="10.0.0.0/255.0.0.0"',
+        'from="a",from="b"',
+        'expiry-time="2026"',
+        'expiry-time="20261301"',
+        'expiry-time="20260230"',
+        'expiry-time="202601012500"',
+        'expiry-time="٢٠٢٦٠١٠١"',
+        'expiry-time="00000101"',
+        'agent="x"',
+        '"',
+        "=",
+        "\u00a0pty",
+        "pty\u00a0",
+    ],
+)
+def test_a_line_that_cannot_be_enforced_is_refused(options: str) -> None:
+    assert reason(options)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("restrict", "without a key"),
+        ("restrict ssh-ed25519", "without a key"),
+        ("ssh-ed25519", "without a key"),
+        ("sk-ssh-ed25519@openssh.com AAAA", "not supported"),
+        ("ssh-dss AAAA", "not supported"),
+        ("ssh-ed25519-cert-v01@openssh.com AAAA", "not supported"),
+        (TEXT[:-4], "key"),
+        (TEXT.replace("ssh-ed25519", "ssh-rsa"), "says"),
+        (f"pty {TEXT}\0", "NUL"),
+        (f'command="{"x" * 8192}" {TEXT}', "characters"),
+        ("x" * 1_000_000, "characters"),
+    ],
+)
+def test_lines_without_a_good_key(line: str, words: str) -> None:
+    parsed = AuthorizedKeys.parse(f"{line}\n{TEXT}")
+    assert words in parsed.refused[0].reason
+    assert (parsed.refused[0].line, parsed.entries[0].line) == (1, 2)
+
+
+def test_environment_is_for_who_permits_it() -> None:
+    assert "PermitUserEnvironment" in reason('environment="A=b"')
+    entry = only('environment="A=b c=d",environment="A=x",environment="B_1="', permit_environment=True)
+    assert entry.permissions.environment == (("A", "b c=d"), ("B_1", ""))
+    for bad in ("A-B=c", "=c", "A", "Ä=c"):
+        assert reason(f'environment="{bad}"', permit_environment=True)
+
+
+def test_places() -> None:
+    permissions = only('permitopen="db:5432",permitopen="web:*",permitlisten="8080"').permissions
+    assert permissions.may_open("db", 5432)
+    assert permissions.may_open("web", 1)
+    assert not permissions.may_open("db", 5433)
+    assert not permissions.may_open("db.example", 5432)
+    assert permissions.may_listen("", 8080)
+    assert not permissions.may_listen("", 8081)
+    assert not only('restrict,permitopen="db:5432"').permissions.may_open("db", 5432)
+    assert only('permitopen="*:80"').permissions.may_open("anything", 80)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "address", "hostname", "allowed"),
+    [
+        ("10.0.0.0/8", "10.255.0.1", None, True),
+        ("10.0.0.0/8", "11.0.0.1", None, False),
+        ("10.0.0.0/8", "::ffff:10.0.0.1", None, True),
+        ("10.0.0.0/8,!10.1.0.0/16", "10.1.2.3", None, False),
+        ("!10.1.0.0/16,10.0.0.0/8", "10.1.2.3", None, False),
+        ("!10.1.0.0/16", "10.2.0.0", None, False),
+        ("2001:db8::/32", "2001:0DB8:0::1", None, True),
+        ("2001:db8::1", "2001:db8:0:0::1", None, True),
+        ("fe80::/10", "fe80::1%eth0", None, True),
+        ("192.0.2.*", "192.0.2.7", None, True),
+        ("192.0.2.?", "192.0.2.77", None, False),
+        ("*.example.com", "192.0.2.7", "www.Example.com", True),
+        ("*.example.com", "192.0.2.7", None, False),
+        ("*.example.com,!evil.example.com", "192.0.2.7", "evil.example.com", False),
+        ("*,!evil.example.com", "192.0.2.7", "evil.example.com", False),
+        ("*", "not an address", None, True),
+        ("0.0.0.0/0", "not an address", None, False),
+    ],
+)
+def test_from(patterns: str, address: str, hostname: str | None, allowed: bool) -> None:
+    keys = AuthorizedKeys.parse(f'from="{patterns}" {TEXT}')
+    decision = keys.decide(KEY, address=address, hostname=hostname, now=0)
+    assert (decision.permissions is not None) == allowed
+    assert bool(decision.reasons) != allowed
+
+
+@pytest.fixture
+def time_zone() -> Iterator[None]:
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC-2"  # two hours east of Greenwich
+    time.tzset()
+    yield
+    os.environ.pop("TZ")
+    if before is not None:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+@pytest.mark.usefixtures("time_zone")
+@pytest.mark.parametrize(
+    ("value", "seconds"),  # as `date -u -d ... +%s` has them
+    [
+        ("20260101Z", 1767225600),
+        ("202601010000Z", 1767225600),
+        ("20260101000001z", 1767225601),
+        ("20260101", 1767225600 - 7200),
+        ("20260101120000", 1767225600 + 36000),
+        ("19700101000000Z", 0),
+    ],
+)
+def test_expiry_time(value: str, seconds: int) -> None:
+    keys = AuthorizedKeys.parse(f'expiry-time="{value}" {TEXT}')
+    assert keys.decide(KEY, address="::1", hostname=None, now=seconds - 1).permissions == Permissions()
+    late = keys.decide(KEY, address="::1", hostname=None, now=seconds)
+    assert late.permissions is None
+    assert "expired" in late.reasons[0]
+
+
+def test_the_earlier_expiry_counts() -> None:
+    assert only('expiry-time="20260101Z",expiry-time="20250101Z"').expires == 1735689600
+    assert only('expiry-time="20250101Z",expiry-time="20260101Z"').expires == 1735689600
+
+
+def test_the_first_line_without_objection_decides() -> None:
+    keys = AuthorizedKeys.parse(f'from="10.0.0.1" {TEXT}\nno-pty {TEXT}\n{TEXT}\n')
+    far = keys.decide(KEY, address="10.0.0.2", hostname=None, now=0)
+    assert far.entry is keys.entries[1]
+    near = keys.decide(KEY, address="10.0.0.1", hostname=None, now=0)
+    assert near.permissions == Permissions()
+    nobody = keys.decide(OTHER, address="10.0.0.1", hostname=None, now=0)
+    assert (nobody.permissions, nobody.reasons) == (None, ())
+    both = AuthorizedKeys() + keys
+    assert both.entries == keys.entries
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        ["command=", '"', "\\", ",", " ", "restrict", "no-pty", "from=", "10.0.0.0/8", TEXT, "ssh-", "ä"]
+    )
+)
+
+
+@given(st.one_of(st.text(max_size=100), WORDS.map("".join)))
+def test_any_text_is_read(text: str) -> None:
+    for whole in (text, f"{text} {TEXT}", f'from="{text}" {TEXT}', f'permitopen="{text}" {TEXT}'):
+        AuthorizedKeys.parse(whole).decide(KEY, address=text, hostname=text, now=0)
+    AuthorizedKeys.parse(text.encode("utf-8", "surrogatepass"))
+
+
+@given(WORDS.map("".join))
+def test_no_key_is_without_the_restriction_on_its_line(text: str) -> None:
+    """Whatever stands between `restrict,` and the key, either nobody gets in or the restriction holds."""
+    for entry in AuthorizedKeys.parse(f"restrict,{text} {TEXT}").entries:
+        assert not entry.permissions.pty
