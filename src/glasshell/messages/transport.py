@@ -143,14 +143,14 @@ class NewKeys(Message):
     """From the next packet on, the sender uses the new keys."""
 
 
-@message(192, "SSH_MSG_PING", clause="OpenSSH PROTOCOL 1.8")
+@message(192, "SSH_MSG_PING", clause="OpenSSH PROTOCOL, ping")
 class Ping(Message):
     """Asks the transport of the peer for a sign of life."""
 
     data: Bytes
 
 
-@message(193, "SSH_MSG_PONG", clause="OpenSSH PROTOCOL 1.8")
+@message(193, "SSH_MSG_PONG", clause="OpenSSH PROTOCOL, ping")
 class Pong(Message):
     """The sign of life, with the data of the ping."""
 

@@ -1,6 +1,6 @@
 """RFC 4253 §7-§9 over the life of a connection: when keys are exchanged, and what each exchange changes.
 
-Strict key exchange (OpenSSH PROTOCOL 1.10), guessed packets (§7.1), NEWKEYS (§7.3), EXT_INFO
+Strict key exchange (OpenSSH PROTOCOL, strict key exchange), guessed packets (§7.1), NEWKEYS (§7.3), EXT_INFO
 (RFC 8308) and key re-exchange (§9) are here; one exchange's mathematics is in `exchange`.
 """
 
@@ -179,7 +179,7 @@ class Handshake:
         if chosen.strict and self._t.inbound.seq != 1:
             raise ProtocolViolation(
                 "strict key exchange was agreed on, but KEXINIT was not the first packet",
-                clause="OpenSSH PROTOCOL 1.10",
+                clause="OpenSSH PROTOCOL, strict key exchange",
             )
         weak = {c for c in (chosen.cipher_c2s, chosen.cipher_s2c) if c.startswith("chacha20-poly1305")}
         if weak and not chosen.strict and not self._t.policy.allow_terrapin:
@@ -279,7 +279,7 @@ class Handshake:
         t.release()
 
     def _extensions(self) -> tuple[Extension, ...]:
-        """What we tell of ourselves (RFC 8308 §3, OpenSSH PROTOCOL 1.8, 3)."""
+        """What we tell of ourselves (RFC 8308 §3, OpenSSH PROTOCOL, ping, 3)."""
         if self._t.role == "client":
             return (Extension("ext-info-in-auth@openssh.com", b"0"),)
         algorithms = ",".join(self._t.policy.pubkey_algorithms).encode()

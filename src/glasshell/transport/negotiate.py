@@ -12,7 +12,7 @@ from ..messages.transport import KexInit
 from .rules import Role
 
 STRICT: Final = {"client": "kex-strict-c-v00@openssh.com", "server": "kex-strict-s-v00@openssh.com"}
-"""Markers of strict key exchange, by who sends them (OpenSSH PROTOCOL 1.10)."""
+"""Markers of strict key exchange, by who sends them (OpenSSH PROTOCOL, strict key exchange)."""
 EXT_INFO: Final = {"client": "ext-info-c", "server": "ext-info-s"}
 """Markers that EXT_INFO is understood, by who sends them (RFC 8308 §2.1)."""
 _MARKERS: Final = frozenset((*STRICT.values(), *EXT_INFO.values()))

@@ -53,7 +53,7 @@ class Rule:
 RULES: Final[tuple[Rule, ...]] = (
     Rule(1, 1, "both", _ALL, "RFC 4253 11.1"),
     # Strict key exchange takes nothing beside what it needs, or a packet could be slipped in and
-    # another one deleted unseen (Terrapin, OpenSSH PROTOCOL 1.10).
+    # another one deleted unseen (Terrapin, OpenSSH PROTOCOL, strict key exchange).
     Rule(2, 4, "both", _ALL, "RFC 4253 11.2-11.4", strict=_ALL - FIRST_KEX),
     Rule(5, 5, "client", frozenset({Phase.SERVICE}), "RFC 4253 10"),
     Rule(6, 6, "server", frozenset({Phase.SERVICE}), "RFC 4253 10"),
@@ -70,7 +70,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(60, 79, "both", frozenset({Phase.AUTH}), "RFC 4252 6"),
     Rule(80, 82, "both", frozenset({Phase.CONNECTION}), "RFC 4254 4"),
     Rule(90, 100, "both", frozenset({Phase.CONNECTION}), "RFC 4254 5"),
-    Rule(192, 193, "both", frozenset({Phase.AUTH, Phase.CONNECTION}), "OpenSSH PROTOCOL 1.9"),
+    Rule(192, 193, "both", frozenset({Phase.AUTH, Phase.CONNECTION}), "OpenSSH PROTOCOL, ping"),
 )
 
 
