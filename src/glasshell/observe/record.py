@@ -52,28 +52,38 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "identity_file": ("a private key file is considered", "path type"),
     "resolving": ("a host name is looked up", "host port"),
     "resolved": ("the addresses of a host name", "host addresses"),
-    "connecting": ("TCP connect begins", "host address port"),
+    "connecting": ("TCP connect begins", "host address port user"),
     "connected": ("TCP connect is done", "address port local_address local_port"),
     "connect_failed": ("TCP connect failed", "host address port error"),
     "accepted": ("TCP connection accepted", "address port local_address local_port"),
+    "host_key_loaded": ("the server has a host key", "index type fingerprint"),
+    "listening": ("the server listens", "address port"),
     # RFC 4253
     "preface_line": ("a line before the server's identification (RFC 4253 4.2)", "text"),
     "identification_sent": ("our identification string", "line length"),
-    "identification_received": ("the peer's identification string", "line software length"),
+    "identification_received": ("the peer's identification string", "line protocol software length"),
     "kex_started": ("a key exchange begins", "first by reason"),
     "negotiated": (
         "the algorithms of the connection, and why each was chosen",
         "kex host_key cipher_c2s cipher_s2c mac_c2s mac_s2c compression_c2s compression_s2c"
-        " strict ext_info guess why",
+        " strict ext_info guess why hash",
     ),
     "kex_waiting": ("the next message of the key exchange is awaited", "message"),
     "host_key": ("the server's host key, its signature of the exchange hash verified",
                  "type algorithm fingerprint bits"),
-    "host_key_verdict": ("whether the host key is trusted", "accepted how host file line"),
-    "keys_installed": ("one direction uses new keys", "sent epoch seq_reset seq blocks"),
+    "host_key_verdict": (
+        "whether the host key is trusted; `how`: known, added, unknown, declined, changed, revoked",
+        "accepted how host file line",
+    ),
+    "keys_installed": (
+        "one direction uses new keys; `seq` is the sequence number that strict kex resets, `bytes` how"
+        " many the keys are good for",
+        "sent epoch seq_reset seq bytes",
+    ),
     "kex_done": ("the key exchange is over", "first"),
     "extension": ("one extension of EXT_INFO (RFC 8308)", "name value"),
     # RFC 4252
+    "auth_candidate": ("a key that the client has at hand", "key_type fingerprint source origin"),
     "auth_methods": ("methods that can continue", "methods partial"),
     "auth_next": ("the client turns to a method", "method remaining"),
     "auth_offer": ("the client offers a key", "key_type fingerprint source origin"),
@@ -82,10 +92,15 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "auth_skipped": ("the client passes an identity or a method over", "what reason"),
     "auth_exhausted": ("no method is left", ""),
     "auth_request": ("the server judges a request", "user service method attempt failures"),
-    "auth_verdict": ("the server's verdict", "user method accepted partial key_type fingerprint"),
+    "authorized_keys": ("the server looks for a key in a file", "path"),
+    "authorized_key": ("the line that allows the key", "path line key_type fingerprint options"),
+    "auth_verdict": (
+        "the server's verdict; `valid` is false where there is no such user",
+        "user method accepted partial key_type fingerprint valid",
+    ),
     "authenticated": ("authentication succeeded", "user method"),
     # RFC 4254
-    "session_started": ("the server starts a program or subsystem", "channel kind command user"),
+    "session_started": ("the server starts a program or subsystem", "channel kind command user tty"),
     "session_ended": ("a server's session ended", "channel user status signal"),
     "channel_opening": ("a channel is being opened", "channel type by"),
     "channel_open": ("a channel is open", "channel peer type window max_packet peer_window peer_max_packet"),
@@ -100,6 +115,9 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "error": ("the error that ended the connection or a call", "type text hint clause"),
     "disconnect": ("SSH_MSG_DISCONNECT", "sent reason description"),
     "eof": ("the peer closed its side of the socket", ""),
-    "closed": ("the connection is over", "sent_bytes received_bytes"),
+    "closed": (
+        "the connection is over; `deflated` and `inflated` are (plain, compressed) bytes of zlib, if any",
+        "sent_bytes received_bytes deflated inflated",
+    ),
 }  # fmt: skip
 """Every state a record may name: what it says, and its facts."""
