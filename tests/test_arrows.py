@@ -42,7 +42,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "explain": ("observe", "policy", "keys"),
     "views": ("observe", "explain"),
-    "config": ("policy", "keys"),
+    "config": ("policy", "keys", "crypto.registry"),
     "system": ("keys",),
     "aio": ("protocol", "sftp", "config", "system", "views"),
     "blocking": ("aio",),
