@@ -22,7 +22,7 @@ METHODS: Final = (PUBLICKEY, PASSWORD, INTERACTIVE)
 """The methods that can be listed as able to continue; `none` must not be (RFC 4252 §5.2)."""
 
 HOSTBOUND_EXTENSION: Final = "publickey-hostbound@openssh.com"
-"""The extension of EXT_INFO whose value "0" announces host-bound public keys (OpenSSH PROTOCOL 3.1)."""
+"""The extension of EXT_INFO whose value "0" announces host-bound public keys (OpenSSH PROTOCOL)."""
 
 MAX_PROMPTS: Final = 100
 """Most prompts in one round. RFC 4256 has no bound; OpenSSH's server takes 100 responses."""

@@ -320,7 +320,7 @@ class ServerAuth:
             hub.state(
                 "auth_verdict", user=visible(step.user), method=step.method,
                 accepted=accepted, partial=partial, key_type=key.label if key else "",
-                fingerprint=key.fingerprint() if key else "",
+                fingerprint=key.fingerprint() if key else "", valid=True,
             )  # fmt: skip
 
 
