@@ -14,6 +14,7 @@
     │   ├── AuthenticationFailed   no method succeeded
     │   ├── ChannelOpenFailed      the peer refused a channel
     │   └── RequestFailed          the peer refused a channel or global request
+    ├── CommandFailed          a command on the other side did not end with status 0
     ├── CannotConnect          no TCP connection: name, route, port
     ├── ConnectionClosed       the connection ended
     │   ├── Disconnected           by the peer's SSH_MSG_DISCONNECT
@@ -33,7 +34,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 __all__ = [
-    "AuthenticationFailed", "CannotConnect", "ChannelOpenFailed", "ConfigError", "ConnectionClosed",
+    "AuthenticationFailed", "CannotConnect", "ChannelOpenFailed", "CommandFailed", "ConfigError", "ConnectionClosed",
     "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected", "HostKeyRefused",
     "IntegrityError", "KeyFormatError", "LimitExceeded", "MalformedMessage", "NegotiationFailed",
     "PassphraseError", "PeerError", "ProtocolViolation", "Refused", "RequestFailed", "SSHError",
@@ -162,8 +163,21 @@ class RequestFailed(Refused):
     clause = "RFC 4254 4"
 
 
+class CommandFailed(SSHError):
+    """A command did not end with status 0; `completed` is all that came of it."""
+
+    def __init__(self, message: str, *, completed: Any, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.completed = completed
+
+
 class CannotConnect(SSHError):
-    """No TCP connection: the name does not resolve, no route, or nobody listens."""
+    """No TCP connection: the name does not resolve, no route, or nobody listens.
+
+    `failures` are the addresses that were tried, in order, each with its OSError.
+    """
+
+    failures: Sequence[tuple[str, OSError]] = ()
 
 
 class ConnectionClosed(SSHError):

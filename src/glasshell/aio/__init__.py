@@ -1,0 +1,1 @@
+"""The asyncio shells: thin glue between sockets, tasks and the protocol core."""

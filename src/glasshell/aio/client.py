@@ -1,0 +1,362 @@
+"""The client: `connect` to a server, run programs there, forward ports.
+
+    async with glasshell.connect("host.example", user="ada") as connection:
+        result = await connection.run("uname -a")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from typing import Any, overload
+
+from ..errors import AuthenticationFailed, ChannelOpenFailed, HostKeyRefused, RequestFailed, SSHError
+from ..events import (
+    Authenticated,
+    BannerShown,
+    ChannelOffered,
+    CredentialNeeded,
+    Event,
+    HostKeyOffered,
+    PasswordChangeNeeded,
+    PromptsShown,
+    Question,
+    SignatureNeeded,
+)
+from ..messages.connection import (
+    CancelTcpipForward,
+    DirectTcpip,
+    ForwardedTcpip,
+    OpenFailure,
+    SessionOpen,
+    TcpipForward,
+    TcpipForwardReply,
+)
+from ..observe.hub import Sink
+from ..policy import Policy
+from ..protocol import ClientProtocol
+from ..wire import Secret
+from .agent import Agent, usable
+from .channels import ChannelIO, quiet_future
+from .dial import dial
+from .endpoint import Endpoint
+from .forward import Listener, dial_out, listen_local, pump
+from .identity import KeyLike
+from .login import Asking, Login
+from .process import Completed, Process, Terminal, program
+from .recorder import Recorder
+from .tasks import deadline
+from .trust import DEFAULT_FILES, AskHostKey, KnownHostsLike, Strict, Trust
+
+__all__ = ["Connection", "connect"]
+
+CONNECT_SECONDS = 60.0
+"""The deadline of `connect` unless another is given: name, TCP, key exchange and login together."""
+
+
+class Connection(Endpoint):
+    """A connection to a server, logged in. Made by `connect`.
+
+    Programs, forwardings and channels may run at the same time. Every call raises the error that ended the
+    connection; `error.records` is then what was recorded until the login was over.
+    """
+
+    def __init__(
+        self, host: str, port: int, user: str, *, policy: Policy, trust: Trust, login: Login,
+        recorder: Recorder, sinks: bool = True, on_banner: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
+        """For `connect`. Without `sinks` nobody but the recorder hears, and nobody after the login."""
+        self.host = host
+        self.port = port
+        self.user = user
+        self.trust = trust
+        self.login = login
+        self.banner = ""
+        """What the server said before the login."""
+        policy = policy.but(host_key_algorithms=trust.order(policy.host_key_algorithms))
+        core = ClientProtocol(policy, user=user, now=asyncio.get_running_loop().time(), hub=recorder.hub)
+        super().__init__(core, recorder.hub)
+        self._sinks = sinks
+        self._recorder = recorder
+        self._on_banner = on_banner
+        self._address = ""
+        self._ready = quiet_future()
+        self._remote: dict[tuple[str, int], tuple[str, int]] = {}
+
+    def handlers(self) -> dict[type[Event], Callable[[Any], None]]:
+        return {
+            HostKeyOffered: self._on_host_key,
+            CredentialNeeded: lambda q: self._ask(q, self.login.credential(q)),
+            SignatureNeeded: lambda q: self._ask(q, self.login.sign(q)),
+            PromptsShown: lambda q: self._ask(q, self.login.prompts(q)),
+            PasswordChangeNeeded: lambda q: self._ask(q, self.login.new_password(q)),
+            BannerShown: self._on_banner_shown,
+            Authenticated: self._on_authenticated,
+            ChannelOffered: self._on_offer,
+        }
+
+    async def start(self, sock: socket.socket) -> None:
+        """Speaks SSH over a connected socket until the login is over. Raises what prevented it."""
+        peer = sock.getpeername()
+        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+        try:
+            await self.link.loop.create_connection(lambda: self.link, sock=sock)
+            await self._ready
+        except BaseException:
+            await self.hang_up()
+            raise
+
+    async def hang_up(self) -> None:
+        """Ends the connection without waiting for what has not been sent."""
+        self.link.hang_up()
+        await self.wait_closed()
+
+    # Programs
+
+    @overload
+    async def run(
+        self, command: str, *, input: bytes | str | None = None, env: Mapping[str, str] | None = None,
+        pty: Terminal | None = None, check: bool = False, deadline: float | None = None,
+        encoding: str = "utf-8",
+    ) -> Completed[str]: ...  # fmt: skip
+
+    @overload
+    async def run(
+        self, command: str, *, input: bytes | str | None = None, env: Mapping[str, str] | None = None,
+        pty: Terminal | None = None, check: bool = False, deadline: float | None = None, encoding: None,
+    ) -> Completed[bytes]: ...  # fmt: skip
+
+    async def run(
+        self, command: str, *, input: bytes | str | None = None, env: Mapping[str, str] | None = None,
+        pty: Terminal | None = None, check: bool = False, deadline: float | None = None,
+        encoding: str | None = "utf-8",
+    ) -> Completed[str] | Completed[bytes]:  # fmt: skip
+        """Runs `command` to its end and returns its output, status or signal.
+
+        Both outputs are read at the same time, so that none of them can block the other. `encoding` None
+        gives bytes; what cannot be decoded shows as U+FFFD. `check`: raises CommandFailed unless the status
+        is 0. `deadline` is seconds for all of it. Raises ChannelOpenFailed, RequestFailed.
+        """
+        data = input.encode(encoding or "utf-8") if isinstance(input, str) else input
+        async with (
+            _deadline(deadline, f'running "{command}" on {self.host}'),
+            await self.open(command, env=env, pty=pty) as process,
+        ):
+            done = await process.communicate(data)
+        if check:
+            done.check()
+        if encoding is None:
+            return done
+        out, err = (stream.decode(encoding, "replace") for stream in (done.stdout, done.stderr))
+        return Completed(command, out, err, done.status, done.signal, done.core_dumped, done.message)
+
+    async def open(
+        self, command: str | None = None, *, subsystem: str | None = None,
+        env: Mapping[str, str] | None = None, pty: Terminal | None = None,
+    ) -> Process:  # fmt: skip
+        """Starts `command`, a `subsystem`, or the user's shell where neither is given.
+
+        Raises ChannelOpenFailed, or RequestFailed where the server refuses the terminal or the program.
+        """
+        request, body, name = program(command, subsystem)
+        io = await self.open_channel("session", SessionOpen())
+        process = Process(io, name)
+        try:
+            await process.start(request, body, env=env or {}, pty=pty)
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    # Forwarding
+
+    async def open_tcp(
+        self, host: str, port: int, *, originator: tuple[str, int] = ("127.0.0.1", 65535)
+    ) -> ChannelIO:
+        """A connection from the server to `host` and `port` (-W): `reader`, `writer`, `close()`."""
+        self._check_forwarding()
+        return await self.open_channel("direct-tcpip", DirectTcpip(host, port, *originator))
+
+    async def forward_local(self, listen_host: str, listen_port: int, host: str, port: int) -> Listener:
+        """-L: listens here, and the server connects each to `host` and `port`. Port 0: see the listener's."""
+        self._check_forwarding()
+        return await listen_local(self, listen_host, listen_port, host, port)
+
+    async def forward_remote(self, listen_host: str, listen_port: int, host: str, port: int) -> Listener:
+        """-R: the server listens, and each is connected from here to `host` and `port`.
+
+        Raises RequestFailed where the server refuses.
+        """
+        self._check_forwarding()
+        request = TcpipForward(listen_host, listen_port)
+        granted, reply = await self.global_request("tcpip-forward", request)
+        facts = {"kind": "remote", "listen": f"{listen_host}:{listen_port}", "target": f"{host}:{port}"}
+        self.link.state("forward", **facts, ok=granted)
+        if not granted:
+            raise RequestFailed(f"remote port forwarding failed for listen port {listen_port}")
+        got = listen_port or TcpipForwardReply.decode(reply).port
+        self._remote[listen_host, got] = (host, port)
+
+        async def close() -> None:
+            if self._remote.pop((listen_host, got), None) and not self.closed:
+                await self.global_request("cancel-tcpip-forward", CancelTcpipForward(listen_host, got))
+
+        return Listener(listen_host, got, close)
+
+    def _check_forwarding(self) -> None:
+        if self.trust.restricted:
+            raise HostKeyRefused(f"no forwarding: the host key of {self.host} has changed")
+
+    # What the core tells and asks
+
+    def _ask(self, question: Question, answer: Coroutine[Any, Any, Any]) -> None:
+        """Answers later; what the caller's own prompts raise is raised by `connect`."""
+
+        async def work() -> None:
+            try:
+                value = await answer
+            except Exception as error:
+                if self._ready.done():
+                    raise
+                self._ready.set_exception(error)
+            else:
+                self.link.answer(question, value)
+
+        self.spawn(work())
+
+    def _on_host_key(self, question: HostKeyOffered) -> None:
+        async def judge() -> bool | HostKeyRefused:
+            verdict = await self.trust.judge(question.key, self._address, self.link.state)
+            self.login.restricted = self.trust.restricted
+            return verdict
+
+        self._ask(question, judge())
+
+    def _on_banner_shown(self, event: BannerShown) -> None:
+        self.banner += event.text
+        if self._on_banner is not None:
+            self._on_banner(event.text)
+
+    def _on_authenticated(self, event: Authenticated) -> None:
+        self._recorder.stop()
+        if not self._sinks:
+            self.link.mute()
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def on_over(self) -> None:
+        error = self.error
+        if error is not None:
+            error.records = self._recorder.records
+        if isinstance(error, AuthenticationFailed):
+            error.attempts = self.login.attempts(error.attempts)
+            error.args = (f"{self.user}@{self.host}: {error}",)
+        if not self._ready.done():
+            self._ready.set_exception(self.failure())
+
+    def _on_offer(self, question: ChannelOffered) -> None:
+        target = None
+        if isinstance(question.body, ForwardedTcpip):
+            place = self.core.mux.forwards.match(question.body.address, question.body.port)
+            target = self._remote.get(place) if place else None
+        if target is None:
+            prohibited = OpenFailure.ADMINISTRATIVELY_PROHIBITED.value
+            self.link.answer(question, ChannelOpenFailed("nothing here wants that", reason=prohibited))
+            return
+        self.spawn(self._connect_forwarded(question, *target))
+
+    async def _connect_forwarded(self, question: ChannelOffered, host: str, port: int) -> None:
+        try:
+            reader, writer = await dial_out(host, port)
+        except SSHError as error:
+            failed = OpenFailure.CONNECT_FAILED.value
+            self.link.answer(question, ChannelOpenFailed(str(error), reason=failed))
+            return
+        io = self.adopt(question.channel)
+        self.link.answer(question, True)
+        await pump(io, reader, writer)
+
+
+class Connecting:
+    """What `connect` returns: `await` it, or enter it with `async with`, which closes it at the end."""
+
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, Connection]]) -> None:
+        self._opening = opening
+        self._connection: Connection | None = None
+
+    def __await__(self) -> Generator[Any, None, Connection]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._opening()
+        return self._connection
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+def connect(
+    host: str, port: int = 22, *, user: str | None = None, keys: Sequence[KeyLike] | None = None,
+    passphrase: str | Secret | None = None, password: str | Secret | None = None,
+    agent: Agent | bool | str | os.PathLike[str] | None = True, agent_only: bool = False,
+    known_hosts: KnownHostsLike = DEFAULT_FILES, strict: Strict = "ask", alias: str = "",
+    ask_host_key: AskHostKey | None = None, asking: Asking | None = None, order: Sequence[str] | None = None,
+    policy: Policy | None = None, deadline: float | None = CONNECT_SECONDS, sinks: Sequence[Sink] = (),
+    on_banner: Callable[[str], None] | None = None, family: int = 0, bind: str = "",
+    sock: socket.socket | None = None,
+) -> Connecting:  # fmt: skip
+    """Connects to an SSH server and logs in: `async with connect(...) as connection`, or `await` it.
+
+    Who: `user`, by default the one who runs this. With what: `keys` (PrivateKeys and files; None: the
+    user's own), `passphrase` for the files, `agent` (True: $SSH_AUTH_SOCK; `agent_only`: only those keys of
+    it that `keys` names), `password`, and `asking`: whom to ask for the rest. In OpenSSH's order, or `order`.
+
+    Whether it is the right server: `known_hosts` and `strict`, as StrictHostKeyChecking; `ask_host_key`
+    decides about a new host where `strict` is "ask". `alias` is looked up instead of `host`.
+
+    How: `policy` (algorithms, limits), `deadline` in seconds for everything up to the login, None for no
+    limit; `sinks` hear every record; `family` and `bind` as socket's; `sock`: a socket that is connected.
+
+    Raises CannotConnect, HostKeyRefused, NegotiationFailed, AuthenticationFailed (`attempts`: what was tried,
+    in order), DeadlineExceeded, ConnectionClosed, PeerError; each with `records`, all that happened.
+    """
+
+    async def opening() -> Connection:
+        name = user if user is not None else getpass.getuser()
+        clock = asyncio.get_running_loop().time
+        recorder = Recorder("client", sinks, clock)
+        state = recorder.state
+        trust = Trust(
+            host, port, known_hosts=known_hosts, strict=strict, alias=alias, ask=ask_host_key,
+            warn=asking.warn if asking else None,
+        )  # fmt: skip
+        try:
+            async with _deadline(deadline, f"connecting to {host} port {port}"):
+                connected = sock or await dial(host, port, family=family, bind=bind, user=name, state=state)
+                login = Login(
+                    name, host, keys=keys, agent=usable(agent), agent_only=agent_only,
+                    passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
+                    state=state,
+                )  # fmt: skip
+                connection = Connection(
+                    host, port, name, policy=policy or Policy.client(login_grace=0), trust=trust, login=login,
+                    recorder=recorder, sinks=bool(sinks), on_banner=on_banner,
+                )  # fmt: skip
+                await connection.start(connected)
+        except SSHError as error:
+            error.records = recorder.records
+            raise
+        return connection
+
+    return Connecting(opening)
+
+
+_deadline = deadline
+
+
+def _secret(value: str | Secret | None) -> Secret | None:
+    return Secret(value) if isinstance(value, str) else value

@@ -1,0 +1,199 @@
+"""What both ends of a connection share: its link, channels, requests, tasks, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from ..connection.channel import Channel
+from ..errors import ConnectionClosed, ConnectionLost, SSHError
+from ..events import (
+    Closed,
+    Event,
+    GlobalReplied,
+    GlobalRequested,
+    Negotiated,
+    Question,
+)
+from ..messages.declare import Struct
+from ..observe.hub import Hub
+from ..protocol import ClientProtocol, ServerProtocol
+from .channels import ChannelIO, quiet_future
+from .link import Link
+
+__all__ = ["Endpoint"]
+
+Handler: TypeAlias = Callable[[Any], None]
+
+
+class Endpoint:
+    """One end of a connection. `handlers` of a subclass say what it does with each kind of event."""
+
+    def __init__(self, core: ClientProtocol | ServerProtocol, hub: Hub | None) -> None:
+        self.core = core
+        self.link = Link(core, self._told, hub)
+        self.error: SSHError | None = None
+        """The error that ended the connection."""
+        self.on_end: set[Callable[[], None]] = set()
+        """Called once when the connection is over: listeners are closed so."""
+        self._over = False
+        self._channels: dict[Channel, ChannelIO] = {}
+        self._replies: deque[tuple[str, asyncio.Future[Any]]] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._handlers: dict[type[Event], Handler] = {
+            Closed: self._on_closed,
+            GlobalReplied: self._on_global_replied,
+            GlobalRequested: lambda question: self.link.answer(question, False),
+            **self.handlers(),
+        }
+
+    def handlers(self) -> dict[type[Event], Handler]:
+        """What to do with events beyond those of channels; the rest is not listened to."""
+        raise NotImplementedError
+
+    # What the connection is
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """The algorithms in use, and why each was chosen."""
+        return self.core.negotiated
+
+    @property
+    def peer_software(self) -> str:
+        """Software version and comments of the peer's identification."""
+        return self.core.peer_software
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over."""
+        return self.core.closed
+
+    def failure(self) -> SSHError:
+        """Why nothing can be done any more: the connection's error, or that it was closed."""
+        return self.error or ConnectionClosed("the connection is closed")
+
+    # Channels and requests
+
+    def adopt(self, channel: Channel) -> ChannelIO:
+        """The streams of a channel, from here on."""
+        streams = ChannelIO(self, channel)
+        self._channels[channel] = streams
+        return streams
+
+    async def open_channel(self, type: str, body: Struct) -> ChannelIO:
+        """Opens a channel. Raises ChannelOpenFailed, or the connection's error."""
+        if self.core.closed:
+            raise self.failure()
+        self.link.touch()
+        streams = self.adopt(self.core.mux.open(type, body))
+        self.link.wake()
+        try:
+            await streams.opened
+        except asyncio.CancelledError:
+            streams.close()
+            raise
+        return streams
+
+    async def global_request(self, name: str, body: Struct) -> tuple[bool, bytes]:
+        """Asks a global request: whether it was granted, and what was said with that."""
+        if self.core.closed:
+            raise self.failure()
+        self.link.touch()
+        self.core.mux.global_request(name, body, want_reply=True)
+        reply = quiet_future()
+        self._replies.append((name, reply))
+        self.link.wake()
+        answer: tuple[bool, bytes] = await reply
+        return answer
+
+    # Events
+
+    def _told(self, event: Event) -> None:
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+        elif (channel := getattr(event, "channel", None)) is not None:
+            streams = self._channels.get(channel)
+            if streams is None:
+                if isinstance(event, Question):
+                    self.link.answer(event, False)
+                return
+            streams.told(event)
+            if streams.closed.done():
+                del self._channels[channel]
+
+    def _on_global_replied(self, event: GlobalReplied) -> None:
+        if not self._replies or self._replies[0][0] != event.type:
+            return  # a keepalive of the core's own
+        _, reply = self._replies.popleft()
+        if not reply.done():
+            reply.set_result((event.ok, event.body))
+
+    def _on_closed(self, event: Closed) -> None:
+        self.error = event.error
+        if isinstance(event.error, ConnectionLost) and self.link.lost is not None:
+            event.error.__cause__ = self.link.lost
+        self._over = True
+        for streams in tuple(self._channels.values()):
+            streams.end(self.failure())
+        self._channels.clear()
+        for _, reply in self._replies:
+            if not reply.done():
+                reply.set_exception(self.failure())
+        self._replies.clear()
+        for action in tuple(self.on_end):
+            action()
+        self.on_over()
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def on_over(self) -> None:
+        """The connection is over: for a subclass to act on."""
+
+    # Tasks
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Runs `work` beside; it is cancelled when the connection is over."""
+        task = self.link.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._over:
+            task.cancel()
+        return task
+
+    def answer_later(self, question: Question, answer: Coroutine[Any, Any, Any], refusal: Any) -> None:
+        """Answers with what `answer` returns, or with `refusal` where it raises; a defect is reported."""
+
+        async def work() -> None:
+            try:
+                value = await answer
+            except SSHError:
+                value = refusal
+            except Exception as error:
+                value = refusal
+                self.link.loop.call_exception_handler(
+                    {"message": f"answering {type(question).__name__} failed", "exception": error}
+                )
+            self.link.answer(question, value)
+
+        self.spawn(work())
+
+    # The end
+
+    async def close(self, description: str = "disconnected by user") -> None:
+        """Ends the connection: DISCONNECT, then the socket. Channels still open end with an error."""
+        if not self.core.closed:
+            for streams in self._channels.values():
+                streams.end(ConnectionClosed("the connection was closed on this side"))
+            self.core.close(self.link.now, description=description)
+            self.link.wake()
+        await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Waits until the connection is over and nothing of it is left running."""
+        await asyncio.shield(self.link.over)
+        me = asyncio.current_task()
+        if tasks := [task for task in self._tasks if task is not me]:
+            await asyncio.wait(tasks)

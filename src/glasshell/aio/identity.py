@@ -1,0 +1,150 @@
+"""The keys a client can log in with: given, in files, and in the agent, in OpenSSH's order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from ..crypto.signatures import PrivateKey, PublicKey
+from ..errors import KeyFormatError, PassphraseError, SSHError
+from ..keys.openssh import load_private_key
+from ..keys.public import MAX_FILE, load_public_key
+from ..wire import Secret
+from .agent import Agent
+
+__all__ = ["DEFAULT_FILES", "AskPassphrase", "Identity", "KeyLike", "State", "collect", "read_identity"]
+
+DEFAULT_FILES: Final = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
+"""Where a user's keys are, in the order in which ssh(1) tries them."""
+
+PASSPHRASE_TRIES: Final = 3
+
+KeyLike: TypeAlias = PrivateKey | str | os.PathLike[str]
+State: TypeAlias = Callable[..., None]
+AskPassphrase: TypeAlias = Callable[[str], Awaitable[Secret | None]]
+"""Asks for the passphrase of the key file named; None: pass the key over."""
+
+
+@dataclass(slots=True)
+class Identity:
+    """One key to try. `key` is None for a file that hides it under a passphrase.
+
+    `source` is the file, "agent" or "given"; `explicit` whether the user named it.
+    """
+
+    key: PublicKey | None
+    source: str
+    explicit: bool = False
+    private: PrivateKey | None = None
+    agent: Agent | None = None
+    file: Path | None = None
+    problem: str = ""
+    """Why it cannot be used at all; empty where it can."""
+
+    @property
+    def origin(self) -> str:
+        """OpenSSH's words behind the key in its log."""
+        return " ".join(["explicit"] * self.explicit + ["agent"] * (self.agent is not None))
+
+    async def open(self, passphrase: Secret | None, ask: AskPassphrase | None) -> PrivateKey:
+        """The private key of a file, with up to three tries at its passphrase.
+
+        Raises PassphraseError where it stays shut, KeyFormatError where the file is no key.
+        """
+        if self.private is not None:
+            return self.private
+        if self.file is None:
+            raise KeyFormatError("there is no file with this private key")
+        data = _read_private(self.file)
+        for attempt in range(PASSPHRASE_TRIES + 1):
+            try:
+                self.private = load_private_key(data, passphrase)
+                break
+            except PassphraseError:
+                if attempt == PASSPHRASE_TRIES or ask is None:
+                    raise
+                passphrase = await ask(str(self.file))
+                if not passphrase:
+                    raise
+        assert self.private is not None
+        if self.key is not None and self.private.public != self.key:
+            raise KeyFormatError(f"{self.file} and its .pub file are not the same key")
+        self.key = self.private.public
+        return self.private
+
+
+def read_identity(item: KeyLike, *, explicit: bool) -> Identity:
+    """What is known of a key without its passphrase; never raises: see `problem`."""
+    if isinstance(item, PrivateKey):
+        return Identity(item.public, item.comment or "given", explicit, private=item)
+    path = Path(item).expanduser()
+    found = Identity(None, str(path), explicit, file=path)
+    try:
+        found.key = _public_beside(path)
+        if found.key is None:
+            found.private = load_private_key(_read_private(path))
+            found.key = found.private.public
+    except PassphraseError:
+        pass  # what is in the file shows once its turn has come and the passphrase is there
+    except SSHError as error:
+        found.problem = str(error)
+    except OSError as error:
+        found.problem = error.strerror or str(error)
+    return found
+
+
+def _public_beside(path: Path) -> PublicKey | None:
+    public = path.with_name(path.name + ".pub")
+    try:
+        if public.stat().st_size <= MAX_FILE:
+            return load_public_key(public.read_bytes())[0]
+    except (OSError, SSHError):
+        pass
+    return None
+
+
+def _read_private(path: Path) -> bytes:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        # ssh(1) does not use a private key that others can read.
+        if os.name == "posix" and status.st_uid == os.getuid() and status.st_mode & 0o077:
+            raise KeyFormatError(
+                f"permissions {status.st_mode & 0o777:04o} for '{path}' are too open: the key is ignored",
+                hint=f"chmod 600 {path}",
+            )
+        return file.read(MAX_FILE + 1)
+
+
+async def collect(
+    given: Sequence[Identity], agent: Agent | None, *, only: bool, skipped: Callable[[str, str], None]
+) -> list[Identity]:
+    """The order in which ssh(1) tries keys: those in the agent that the user has named too, the agent's
+    others (none with `only`, IdentitiesOnly), then the rest of what was named.
+
+    `skipped(what, reason)` hears what cannot be tried.
+    """
+    held = await _held(agent, skipped)
+    named = [item for item in given if item.key is not None and item.key.blob in held]
+    for item in named:
+        item.agent = agent
+    first = {item.key.blob for item in named if item.key is not None}
+    others: Iterable[Identity] = () if only else (i for blob, i in held.items() if blob not in first)
+    rest = [item for item in given if not any(item is other for other in named)]
+    for item in rest:
+        if item.problem:
+            skipped(item.source, item.problem)
+    return [*named, *others, *(item for item in rest if not item.problem)]
+
+
+async def _held(agent: Agent | None, skipped: Callable[[str, str], None]) -> dict[bytes, Identity]:
+    if agent is None:
+        return {}
+    try:
+        identities = await agent.identities()
+    except SSHError as error:
+        skipped("agent", str(error))
+        return {}
+    return {i.blob: Identity(i.key, i.comment or "agent", agent=agent) for i in identities if i.key}

@@ -1,0 +1,217 @@
+"""One socket and one core: bytes in, events out, one socket write a loop turn, one timer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..events import Event, Question
+from ..observe.hub import Hub
+from ..protocol import Protocol
+
+__all__ = ["Link"]
+
+READ_SIZE: Final = 256 * 1024
+"""Most bytes taken from the socket at once."""
+
+LINGER: Final = 5.0
+"""Seconds that the last bytes may take to leave once the connection is over."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """Drives a core by a transport of asyncio.
+
+    Every entry ends in a turn: events are told to `tell`, synchronously and in order, then what the
+    core has to send is written. While the socket does not take more, nothing is taken from the core, so
+    that its `room()` is the one measure of back-pressure, and what is taken is at the socket at once:
+    the stamps of sent records are true.
+    """
+
+    def __init__(self, core: Protocol, tell: Callable[[Event], None], hub: Hub | None) -> None:
+        self.core = core
+        self.hub = hub
+        self.loop = asyncio.get_running_loop()
+        self.lost: Exception | None = None
+        """The socket's error, once it has failed."""
+        self.over: asyncio.Future[None] = self.loop.create_future()
+        """Done when the socket is closed."""
+        self._tell = tell
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._transport: asyncio.Transport | None = None
+        self._writing_paused = False
+        self._reading_paused = False
+        self._scheduled = False
+        self._turning = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # the peer may be gone already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.core.start(self.loop.time())
+        self._turn()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.core.receive_data(self._buffer[:nbytes], self.loop.time())
+        self._turn()
+
+    def eof_received(self) -> bool:
+        self.core.receive_eof(self.loop.time())
+        self._turn()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = exc
+        self._writing_paused = True
+        try:
+            self.core.receive_eof(self.loop.time())
+            self._turn()
+        finally:
+            for timer in (self._timer, self._linger):
+                if timer is not None:
+                    timer.cancel()
+            self._timer = self._linger = self._transport = None
+            if not self.over.done():
+                self.over.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self.wake()
+
+    # What the shell calls
+
+    @property
+    def now(self) -> float:
+        """The core's clock: the loop's."""
+        return self.loop.time()
+
+    def answer(self, question: Question, value: Any) -> None:
+        """Answers a question of the core; what follows from it leaves in this loop turn."""
+        self.core.answer(question, value, self.loop.time())
+        self.wake()
+
+    def touch(self) -> None:
+        """Gives the core the time, before a call that takes none."""
+        self.core.transport.now = self.loop.time()
+        if self.hub is not None:
+            self.hub.now = self.loop.time()
+
+    def wake(self) -> None:
+        """The core was given something: a turn follows in the next round of the loop, at the latest."""
+        if not (self._scheduled or self._turning):
+            self._scheduled = True
+            self.loop.call_soon(self._scheduled_turn)
+
+    def mute(self) -> None:
+        """Nobody hears any more: from here on no record is made."""
+        self.hub = self.core.transport.hub = None
+
+    def state(self, name: str, /, **facts: Any) -> None:
+        """Tells of something that is no message, as `Hub.state`."""
+        if self.hub is not None:
+            self.hub.now = self.loop.time()
+            self.hub.state(name, **facts)
+
+    def hang_up(self) -> None:
+        """Ends the connection at once: what the socket takes now is written, then it is closed."""
+        if not self.core.closed:
+            self.core.close(self.loop.time())
+        if not self._turning:
+            self._turn()
+        self.abort()
+
+    def abort(self) -> None:
+        """Closes the socket at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # A turn
+
+    def _scheduled_turn(self) -> None:
+        self._scheduled = False
+        try:
+            self._turn()
+        except BaseException:
+            self.abort()  # a defect ends this connection and no other; the loop reports it
+            raise
+
+    def _turn(self) -> None:
+        self._turning = True
+        try:
+            while True:
+                events = self.core.events()
+                for event in events:
+                    self._tell(event)
+                if not self._flush() and not events:
+                    break
+        finally:
+            self._turning = False
+        self._after_turn()
+
+    def _flush(self) -> bool:
+        transport = self._transport
+        if self._writing_paused or transport is None:
+            return False
+        data = self.core.data_to_send(self.loop.time())
+        if not data:
+            return False
+        transport.write(data)
+        return True
+
+    def _after_turn(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if self.core.closed:
+            self._finish(transport)
+            return
+        if self.core.reading_paused != self._reading_paused:
+            self._reading_paused = self.core.reading_paused
+            if self._reading_paused:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+        self._arm()
+
+    def _finish(self, transport: asyncio.Transport) -> None:
+        if self._linger is not None or transport.is_closing():
+            return
+        if rest := self.core.data_to_send(self.loop.time()):
+            transport.write(rest)
+        self._linger = self.loop.call_later(LINGER, transport.abort)
+        transport.close()
+
+    def _arm(self) -> None:
+        """A timer that stands for an earlier time stays: it looks again when it rings."""
+        due = self.core.next_timeout()
+        if due is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        due = self.core.next_timeout()
+        now = self.loop.time()
+        if due is not None and due <= now:
+            self.core.handle_timeout(now)
+        self._scheduled_turn()

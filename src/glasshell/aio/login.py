@@ -1,0 +1,236 @@
+"""What to log in with, and in which order: the client's answers to the core's questions of RFC 4252."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from ..errors import SSHError
+from ..events import (
+    Attempt,
+    Credential,
+    CredentialNeeded,
+    InteractiveMethod,
+    KeyMethod,
+    NoneMethod,
+    PasswordChangeNeeded,
+    PasswordMethod,
+    PromptsShown,
+    SignatureNeeded,
+)
+from ..wire import Secret
+from .agent import Agent
+from .identity import DEFAULT_FILES, AskPassphrase, Identity, KeyLike, State, collect, read_identity
+
+__all__ = ["ORDER", "Asking", "Login"]
+
+ORDER: Final = ("publickey", "keyboard-interactive", "password")
+"""PreferredAuthentications of ssh_config(5), without the methods that are not built."""
+
+PASSWORD_TRIES: Final = 3
+"""NumberOfPasswordPrompts of ssh_config(5)."""
+
+AskPassword: TypeAlias = Callable[[str], Awaitable[Secret | None]]
+AskPrompts: TypeAlias = Callable[[PromptsShown], Awaitable[Sequence[Secret] | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Whom to ask; None: nobody (BatchMode). Each may answer None: pass it over.
+
+    `warn` hears the lines that ssh(1) writes on standard error meanwhile.
+    """
+
+    passphrase: AskPassphrase | None = None
+    password: AskPassword | None = None
+    prompts: AskPrompts | None = None
+    warn: Callable[[str], None] = lambda text: None
+
+
+class Login:
+    """Chooses credentials as ssh(1) does: `none` first, to learn what the server takes; then method after
+    method in `order`, each until it has nothing left; after a partial success all of them anew.
+
+    One object serves one connection. `skipped` is what was passed over, as attempts.
+    """
+
+    def __init__(
+        self, user: str, host: str, *, keys: Sequence[KeyLike] | None = None, agent: Agent | None = None,
+        agent_only: bool = False, passphrase: Secret | None = None, password: Secret | None = None,
+        order: Sequence[str] | None = None, asking: Asking | None = None, state: State | None = None,
+    ) -> None:  # fmt: skip
+        """`keys` are private keys and files; None: the user's own. `agent_only` is IdentitiesOnly: of the
+        agent's keys only those that `keys` names. `state` hears records, as `Hub.state`.
+
+        Without `order` it is OpenSSH's, but a `password` that is given, while nobody can be asked, is
+        tried as such before keyboard-interactive.
+        """
+        self.who = f"{user}@{host}"
+        self.restricted = False
+        """No password may be given: the host key was let pass though it has changed."""
+        self._asking = asking or Asking()
+        self._state = state or (lambda name, **facts: None)
+        self._agent = agent
+        self._agent_only = agent_only
+        self._passphrase = passphrase
+        self._password = password
+        if order is None:
+            alone = password is not None and self._asking.prompts is None
+            order = ("publickey", "password", "keyboard-interactive") if alone else ORDER
+        self._order = tuple(order)
+        named = DEFAULT_FILES if keys is None else keys
+        self._given = [read_identity(item, explicit=keys is not None) for item in named]
+        self._skipped: list[tuple[int, Attempt]] = []
+        self._seen = 0
+        self._used: set[bytes] = set()
+        self._accepted: set[bytes] = set()
+        self._last: bytes | None = None
+        self._signers: dict[bytes, Identity] = {}
+        self._begin()
+        for identity in self._given:
+            if identity.file is not None:
+                key_type = identity.key.type if identity.key else ""
+                self._state("identity_file", path=identity.source, type=key_type)
+
+    def _begin(self) -> None:
+        self._keys: deque[Identity] | None = None
+        self._interactive_tries = 0
+        self._interactive_asked = True
+        self._password_tries = 0
+
+    def _begin_again(self) -> None:
+        """The next step of a login may want a key that was refused in this one, but none it has taken."""
+        if self._last is not None:
+            self._accepted.add(self._last)
+        self._used = set(self._accepted)
+        self._begin()
+
+    def attempts(self, tried: Sequence[Attempt]) -> tuple[Attempt, ...]:
+        """What the core has `tried`, with what was passed over in its place."""
+        merged = list(tried)
+        for index, attempt in reversed(self._skipped):
+            merged.insert(index, attempt)
+        return tuple(merged)
+
+    # The core's questions
+
+    async def credential(self, question: CredentialNeeded) -> Credential | None:
+        """The next thing to try, or None: nothing is left."""
+        self._seen = len(question.attempts)
+        if question.methods is None:
+            return NoneMethod()
+        if question.partial:
+            self._begin_again()
+        self._last = None
+        for method in self._order:
+            if method in question.methods:
+                credential = await self._next(method)
+                if credential is not None:
+                    return credential
+        return None
+
+    async def sign(self, question: SignatureNeeded) -> bytes | None:
+        """The signature by the key that was offered, or None: pass it over."""
+        identity = self._signers[question.key.blob]
+        try:
+            if identity.agent is not None:
+                return await identity.agent.sign(question.key.blob, question.algorithm, question.data)
+            private = await identity.open(self._passphrase, self._asking.passphrase)
+            return private.sign(question.algorithm, question.data)
+        except (SSHError, OSError) as error:
+            self._skip("publickey", identity.source, str(error))
+            return None
+
+    async def prompts(self, question: PromptsShown) -> Sequence[Secret] | None:
+        """The answers to the server's prompts."""
+        self._interactive_asked = True
+        if not question.prompts and not (question.name or question.instruction):
+            return ()
+        if self._asking.prompts is not None:
+            return await self._asking.prompts(question)
+        if not question.prompts:
+            return ()
+        hidden_one = len(question.prompts) == 1 and not question.prompts[0].echo
+        return (self._password,) if hidden_one and self._password is not None else None
+
+    async def new_password(self, question: PasswordChangeNeeded) -> tuple[Secret, Secret] | None:
+        """The old and the new password, asked for as ssh(1) does."""
+        ask = self._asking.password
+        if ask is None:
+            return None
+        if question.prompt:
+            self._asking.warn(question.prompt)
+        old = await ask(f"Enter {self.who}'s old password: ")
+        while old is not None:
+            new = await ask(f"Enter {self.who}'s new password: ")
+            if not new:
+                return None
+            if await ask(f"Retype {self.who}'s new password: ") == new:
+                return old, new
+            self._asking.warn("Mismatch; try again, EOF to quit.")
+        return None
+
+    # One method after the other
+
+    async def _next(self, method: str) -> Credential | None:
+        if method == "publickey":
+            return await self._next_key()
+        if self.restricted:
+            self._state("auth_skipped", what=method, reason="the host key has changed")
+            return None
+        if method == "keyboard-interactive":
+            return self._next_interactive()
+        if method == "password":
+            return await self._next_password()
+        return None
+
+    async def _next_key(self) -> KeyMethod | None:
+        if self._keys is None:
+            found = await collect(
+                self._given, self._agent, only=self._agent_only,
+                skipped=lambda what, reason: self._skip("publickey", what, reason),
+            )  # fmt: skip
+            self._keys = deque(found)
+        while self._keys:
+            identity = self._keys.popleft()
+            probe = identity.key is not None
+            key = identity.key
+            if key is None:
+                try:
+                    key = (await identity.open(self._passphrase, self._asking.passphrase)).public
+                except (SSHError, OSError) as error:
+                    self._skip("publickey", identity.source, str(error))
+                    continue
+            # The same key twice, by file and by agent, would only use up the server's patience.
+            if key.blob not in self._used:
+                self._used.add(key.blob)
+                self._last = key.blob
+                self._signers[key.blob] = identity
+                return KeyMethod(key, identity.source, identity.origin, probe=probe)
+        return None
+
+    def _next_interactive(self) -> InteractiveMethod | None:
+        tries = PASSWORD_TRIES if self._asking.prompts is not None else int(self._password is not None)
+        # A server that showed no prompt would not show one the next time either.
+        if self._interactive_tries >= tries or not self._interactive_asked:
+            return None
+        self._interactive_tries += 1
+        self._interactive_asked = False
+        return InteractiveMethod()
+
+    async def _next_password(self) -> PasswordMethod | None:
+        self._password_tries += 1
+        if self._password is not None:
+            return PasswordMethod(self._password, "given") if self._password_tries == 1 else None
+        if self._asking.password is None or self._password_tries > PASSWORD_TRIES:
+            return None
+        if self._password_tries > 1:
+            self._asking.warn("Permission denied, please try again.")
+        password = await self._asking.password(f"{self.who}'s password: ")
+        return PasswordMethod(password, "asked") if password is not None else None
+
+    def _skip(self, method: str, what: str, reason: str) -> None:
+        self._skipped.append((self._seen, Attempt(method, source=what, answer=f"skipped: {reason}")))
+        self._state("auth_skipped", what=what, reason=reason)

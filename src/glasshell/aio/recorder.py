@@ -1,0 +1,51 @@
+"""The first records of a connection, kept so that an error can tell the story that led to it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+from ..observe.hub import Hub, Sink
+from ..observe.record import Record
+
+__all__ = ["Recorder", "new_hub"]
+
+MAX_RECORDS: Final = 2000
+
+Role: TypeAlias = Literal["client", "server"]
+
+
+class Recorder:
+    """Hears a connection until its login is over; afterwards it costs nothing."""
+
+    def __init__(self, role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> None:
+        """The hub of a connection that begins now, heard by `sinks` as well."""
+        self._kept: deque[Record] = deque(maxlen=MAX_RECORDS)
+        self._sink = self._kept.append
+        self._clock = clock
+        self.hub = new_hub(role, (self._sink, *sinks), clock)
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """What was heard, in order: the last 2,000."""
+        return tuple(self._kept)
+
+    def state(self, name: str, /, **facts: Any) -> None:
+        """Tells the hub of something that is no message."""
+        self.hub.now = self._clock()
+        self.hub.state(name, **facts)
+
+    def stop(self) -> None:
+        """Hears no more."""
+        self.hub.remove(self._sink)
+
+
+def new_hub(role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> Hub:
+    """The hub of a connection that begins now; its first record says so."""
+    from .. import __version__
+
+    hub = Hub(*sinks, start=clock())
+    hub.state("started", role=role, wall_time=time.time(), software="glasshell", version=__version__)
+    return hub
