@@ -184,6 +184,8 @@ def test_partial_success_goes_on() -> None:
     question = port.question()
     assert (question.methods, question.partial) == (("password",), True)
     assert question.attempts[0].answer == "partial"
+    port.answer(KeyMethod(key("b").public))  # the next step starts over, be it by the same method
+    assert [facts["method"] for facts in port.told("auth_next")] == ["publickey", "publickey"]
 
 
 def test_password_change() -> None:
