@@ -1,0 +1,1 @@
+"""The operating system: accounts, files that are trusted, pseudo-terminals, child processes."""
