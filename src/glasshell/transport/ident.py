@@ -15,6 +15,8 @@ MAX_PREFACE_LINE: Final = 8192
 """Longest line before a server's identification, in bytes; OpenSSH's own bound."""
 MAX_PREFACE_LINES: Final = 1024
 """Most lines before a server's identification; OpenSSH's own bound."""
+_SHOWN: Final = 64
+"""Bytes of a peer that speaks no SSH which an error message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,15 @@ def parse(line: bytes) -> Identification:
     if protocol not in ("2.0", "1.99"):
         raise NegotiationFailed(
             f"Protocol major versions differ: 2 vs. {protocol.partition('.')[0]}",
-            what="protocol version", ours=("2.0",), theirs=(protocol,),
-            hint="The peer speaks SSH-1 only, which has been unsafe for decades; it needs an upgrade.",
+            what="protocol version", ours=("2.0",), theirs=(protocol,), hint=_version_hint(protocol),
         )  # fmt: skip
     return Identification(line, protocol, software, comments)
+
+
+def _version_hint(protocol: str) -> str:
+    if protocol.startswith("1."):
+        return "The peer speaks SSH-1 only, which has been unsafe for decades; it needs an upgrade."
+    return f"The peer speaks SSH {protocol}; 2.0 is what everybody speaks."
 
 
 class IdentificationReader:
@@ -70,30 +77,31 @@ class IdentificationReader:
 
         Raises PeerError, or NegotiationFailed for a wrong protocol version.
         """
-        self._buffer += data
-        self.received = bytes(self._buffer[:64]) if not self.received else self.received
+        buffer, start, scanned = self._buffer, 0, len(self._buffer)
+        buffer += data
+        self.received = self.received or bytes(buffer[:_SHOWN])
         while True:
-            end = self._buffer.find(b"\n")
-            line = bytes(self._buffer if end < 0 else self._buffer[:end])
-            ours = line.startswith(b"SSH-") or (end < 0 and b"SSH-".startswith(line[:4]))
-            self._check(line, ours)
+            end = buffer.find(b"\n", max(start, scanned))
+            stop = end if end >= 0 else len(buffer)
+            head = bytes(buffer[start : min(stop, start + _SHOWN)])
+            ours = head.startswith(b"SSH-") or (end < 0 and b"SSH-".startswith(head))
+            self._check(head, stop - start, ours)
             if end < 0:
+                del buffer[:start]
                 return None
-            rest = bytes(self._buffer[end + 1 :])
-            line = line.removesuffix(b"\r")
+            line, start = bytes(buffer[start:end]).removesuffix(b"\r"), end + 1
             if ours:
-                return parse(line), rest
+                return parse(line), bytes(buffer[start:])
             self._preface_line(line)
-            self._buffer = bytearray(rest)
 
-    def _check(self, line: bytes, identification: bool) -> None:
+    def _check(self, head: bytes, length: int, identification: bool) -> None:
         if not identification and not self._client:
             raise ProtocolViolation(
-                f"the client did not begin with an SSH identification string but with: {visible(line[:64])}",
+                f"the client did not begin with an SSH identification string but with: {visible(head)}",
                 clause="RFC 4253 4.2",
             )
         limit = MAX_LINE - 1 if identification else MAX_PREFACE_LINE
-        if len(line) > limit:
+        if length > limit:
             raise LimitExceeded(f"a line of more than {limit} bytes before the key exchange begins")
 
     def _preface_line(self, line: bytes) -> None:
