@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from .. import wire
 from ..crypto import groups
 from ..crypto.kdf import derive
 from ..crypto.key_exchange import KeyExchange
-from ..crypto.registry import KexAlgorithm, Kind, find, make_opener, make_sealer
 from ..crypto.packet_ciphers import Opener, Sealer
+from ..crypto.registry import KexAlgorithm, Kind, find, make_opener, make_sealer
 from ..crypto.signatures import PublicKey, key_type_of
-from ..errors import HostKeyRefused, KeyFormatError, ProtocolViolation
+from ..errors import CryptoError, HostKeyRefused, KeyFormatError, ProtocolViolation
 from ..events import Negotiated
 from ..messages import kex as messages
 from ..messages.declare import Message
@@ -132,6 +133,10 @@ Testing the primality of 8192 bits takes seconds, which a server could make us s
 """
 
 
+_moduli: Final = lru_cache(maxsize=4)(groups.parse_moduli)
+"""A file of half a megabyte is not parsed anew for every client that asks for a group."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One run of a key exchange method, as `role`.
@@ -201,7 +206,11 @@ class Exchange:
 
     def signed(self, signature: bytes) -> list[Step]:
         """The server's host key has signed the exchange hash."""
-        assert self._keys is not None and self.host_key is not None
+        assert self._keys is not None
+        assert self.host_key is not None
+        if not self.host_key.verify(self.negotiated.host_key, signature, self._keys.h):
+            # One faulty RSA signature gives the key away to whoever sees it pass (Boneh, DeMillo, Lipton).
+            raise CryptoError("the signature made with the host key does not verify; it was not sent")
         q_s = self._field(self._q_s)
         reply = self._family.reply(self.host_key.blob, q_s, signature)
         return [Send(reply), Done(self._keys)]
@@ -244,6 +253,11 @@ class Exchange:
                 f"{self.negotiated.host_key} was agreed on, but the host key is of type {key.type}",
                 clause="RFC 4253 7.1",
             )
+        if key.type == "ssh-rsa" and key.bits < self.policy.min_rsa_bits:
+            raise HostKeyRefused(
+                f"the server's RSA key has {key.bits} bits; {self.policy.min_rsa_bits} are asked for",
+                hint="Give the server a new key, or allow shorter ones with -o RequiredRSASize=N.",
+            )
         if self.host_key is not None and key.blob != self.host_key.blob:
             raise HostKeyRefused("the server showed another host key in a later key exchange")
         return key
@@ -251,7 +265,7 @@ class Exchange:
     # --- the server
 
     def _on_gex_request(self, asked: messages.KexDhGexRequest) -> list[Step]:
-        known = groups.parse_moduli(self.policy.moduli)
+        known = _moduli(self.policy.moduli)
         group = groups.choose_group(known, asked.min, asked.n, asked.max)
         self._gex = asked.encode()[1:] + wire.mpint(group.p) + wire.mpint(group.g)
         self._kem = self._row.factory(group)
