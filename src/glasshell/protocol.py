@@ -10,14 +10,14 @@ socket. `now` is seconds on any clock that does not go back; the core has no oth
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .auth.client import ClientAuth
-from .auth.server import ServerAuth
+from .auth.server import LATE_REQUESTS, ServerAuth
 from .connection.mux import Mux
 from .crypto.signatures import PublicKey
-from .errors import ConnectionLost, DeadlineExceeded, SSHError
+from .errors import ConnectionLost, DeadlineExceeded, SSHError, UsageError
 from .events import Event, Negotiated, Question
 from .messages.connection import Keepalive
 from .messages.transport import DisconnectReason
@@ -96,8 +96,11 @@ class Protocol:
         self.transport.guard(self.mux.after_receive)
 
     def close(
-        self, now: float, reason: int = DisconnectReason.BY_APPLICATION, description: str = "disconnected by user"
-    ) -> None:  # fmt: skip
+        self,
+        now: float,
+        reason: int = DisconnectReason.BY_APPLICATION,
+        description: str = "disconnected by user",
+    ) -> None:
         """Ends the connection in order; write what is left, then close the socket."""
         self.transport.disconnect(reason, description, now)
 
@@ -141,16 +144,17 @@ class Protocol:
         return self.transport.room()
 
     def rekey(self, now: float) -> None:
-        """Begins a key re-exchange (RFC 4253 §9), if none is under way."""
-        self.transport.now = now
-        self.transport.guard(lambda: self.transport.kex.start("asked for"))
+        """Begins a key re-exchange (RFC 4253 §9), if none is under way. Raises UsageError before login."""
+        if not self.transport.logged_in:
+            raise UsageError("keys are exchanged anew only after login", clause="RFC 4253 9")
+        self.transport.rekey(now)
 
     # --- how the layers are joined
 
     def _on_handshake(self) -> None:
         raise NotImplementedError
 
-    def _logged_in(self, handlers: dict[int, Handler]) -> None:
+    def _logged_in(self, handlers: Mapping[int, Handler]) -> None:
         """Authentication has succeeded: compression may begin, the connection protocol does."""
         transport = self.transport
         transport.cancel("login grace")
@@ -213,5 +217,4 @@ class ServerProtocol(Protocol):
         self._auth.start()
 
     def _on_user(self, *_: Any) -> None:
-        # Requests that come after success are ignored (RFC 4252 §5.3).
-        self._logged_in({50: lambda payload: None})
+        self._logged_in(LATE_REQUESTS)

@@ -7,6 +7,7 @@ Strict key exchange (OpenSSH PROTOCOL, strict key exchange), guessed packets (§
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ..crypto.registry import Kind, find
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 _IDLE_REKEYS: Final = 100
-"""Key exchanges in a row that a peer may begin without having sent anything else under the keys."""
+"""Key exchanges in a row that a peer may begin with hardly anything sent between them."""
+_IDLE_BYTES: Final = 1024
+"""Less than this, both directions together, is hardly anything."""
 
 
 class Handshake:
@@ -52,6 +55,8 @@ class Handshake:
         """Keys that we use already, and the peer from its NEWKEYS on."""
         self._skip_guess = False
         self._idle_rekeys = 0
+        self._fresh_until = inf
+        """When the keys are too old, by the caller's clock."""
 
     # --- when
 
@@ -69,6 +74,8 @@ class Handshake:
             return f"{policy.rekey_bytes} bytes under the same keys"
         if max(inbound.key_packets, outbound.key_packets) >= policy.rekey_packets:
             return f"{policy.rekey_packets} packets under the same keys"
+        if self._t.now >= self._fresh_until:
+            return "the time under the same keys is over"
         return ""
 
     def start(self, reason: str, *, by: str = "us") -> None:
@@ -169,9 +176,11 @@ class Handshake:
 
     def _count_rekey(self) -> None:
         """A peer that does nothing but exchange keys makes us work for nothing."""
-        self._idle_rekeys = self._idle_rekeys + 1 if self._t.inbound.key_packets <= 1 else 0
+        inbound, outbound = self._t.inbound, self._t.outbound
+        moved = inbound.key_bytes - inbound.lengths[2] + outbound.key_bytes
+        self._idle_rekeys = self._idle_rekeys + 1 if moved < _IDLE_BYTES else 0
         if self._idle_rekeys > _IDLE_REKEYS:
-            raise LimitExceeded(f"{_IDLE_REKEYS} key exchanges in a row with nothing in between")
+            raise LimitExceeded(f"{_IDLE_REKEYS} key exchanges in a row with hardly anything in between")
 
     def _check_strict(self, chosen: Negotiated) -> None:
         if not self.first:
@@ -292,15 +301,18 @@ class Handshake:
     def _on_newkeys(self, payload: memoryview) -> None:
         NewKeys.decode(payload)
         t, keys = self._t, self._pending
-        assert keys is not None and self.negotiated is not None and self.exchange is not None
+        assert keys is not None
+        assert self.negotiated is not None
+        assert self.exchange is not None
         first = self.exchange.session_id is None
         self._tell_keys(sent=False)
         t.inbound.install(keys.opener("server" if t.role == "client" else "client"), reset_seq=self.strict)
         self._pending = self.exchange = self._ours = None
         t.agenda.cancel("kex")
         if t.policy.rekey_seconds:
-            due = t.now + t.policy.rekey_seconds
-            t.agenda.schedule("rekey", due, lambda: self.start("the time under the same keys is over"))
+            self._fresh_until = t.now + t.policy.rekey_seconds
+            # The timer only wakes us: `due` knows when a key re-exchange may begin, not before login.
+            t.agenda.schedule("rekey", self._fresh_until, lambda: None)
         if not first:
             t.start_decompression()
         if t.hub:

@@ -17,6 +17,9 @@ EXT_INFO: Final = {"client": "ext-info-c", "server": "ext-info-s"}
 """Markers that EXT_INFO is understood, by who sends them (RFC 8308 §2.1)."""
 _MARKERS: Final = frozenset((*STRICT.values(), *EXT_INFO.values()))
 
+_TOLD: Final = 16
+"""Most names of a peer's list that a reason repeats: a list may hold a hundred thousand."""
+
 IMPLICIT: Final = "<implicit>"
 """Stands for the MAC of a cipher that authenticates itself, as in OpenSSH's log."""
 
@@ -89,7 +92,11 @@ def _choose(wanted: Sequence[str], offered: Sequence[str]) -> tuple[str, str]:
 
 def _reason(count: int, passed: Sequence[str], place: int, offered: Sequence[str]) -> str:
     if passed:
-        told = f"the client's choice {len(passed) + 1} of {count}; the server has not {', '.join(passed)}"
+        more = f" and {len(passed) - _TOLD} more" if len(passed) > _TOLD else ""
+        told = (
+            f"the client's choice {len(passed) + 1} of {count}; "
+            f"the server has not {', '.join(passed[:_TOLD])}{more}"
+        )
     else:
         told = "the client's first choice"
     if place == 0:

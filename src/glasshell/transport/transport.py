@@ -41,11 +41,14 @@ from .rules import FIRST_KEX, Handler, Phase, Role, slots
 
 _PAUSE_AT: Final = 64 * 1024
 """Bytes that wait undispatched behind a question before the socket is read no more."""
-_HOLD_LIMIT: Final = 1024 * 1024
+_HOLD_LIMIT: Final = 512 * 1024
+"""Bytes that may wait there all the same: a shell reads in large pieces."""
 _BEFORE_LOGIN: Final = 64 * 1024 * 1024
 """Most bytes a peer may send before it has logged in."""
 _EXT_INFO_LIMIT: Final = {"client": 2, "server": 1}
 """How many EXT_INFO each role takes: one after NEWKEYS, and the client's before success (RFC 8308 §2.4)."""
+_MAX_EXTENSIONS: Final = 1024
+"""Most extensions in one EXT_INFO; OpenSSH's own bound."""
 
 
 class Transport:
@@ -110,6 +113,11 @@ class Transport:
         if self.kex.host_key is None:
             raise UsageError("the host key is not known yet")
         return self.kex.host_key
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether the connection protocol runs, be keys exchanged at the moment or not."""
+        return self._upper is Phase.CONNECTION and not self.closed
 
     # --- bytes in
 
@@ -211,9 +219,8 @@ class Transport:
             handler(payload)
         if self.agenda.held and inbound.buffered() > _HOLD_LIMIT:
             raise LimitExceeded("the peer sent too much while an answer to it was pending")
-        if self.phase is not Phase.CONNECTION and inbound.total_bytes > _BEFORE_LOGIN:
-            if self._upper is not Phase.CONNECTION:
-                raise LimitExceeded("the peer sent too much before it logged in")
+        if inbound.total_bytes > _BEFORE_LOGIN and self._upper is not Phase.CONNECTION:
+            raise LimitExceeded("the peer sent too much before it logged in")
 
     def _observe(self, payload: memoryview) -> None:
         assert self.hub is not None
@@ -307,6 +314,11 @@ class Transport:
         for message in waiting:
             self.send(message)
         self.on_room()
+
+    def rekey(self, now: float) -> None:
+        """Begins a key re-exchange, if none is under way."""
+        self._set_now(now)
+        self.guard(lambda: self.kex.start("asked for"))
 
     def reslot(self) -> None:
         """Builds the dispatch list of the present phase from `rules` and the handlers at hand."""
@@ -473,6 +485,8 @@ class Transport:
             self.role == "server" and self.inbound.key_packets != 1
         ):
             raise ProtocolViolation("EXT_INFO at a time when it may not be sent", clause="RFC 8308 2.4")
+        if int.from_bytes(payload[1:5], "big") > _MAX_EXTENSIONS:  # before one object is made for each
+            raise LimitExceeded(f"more than {_MAX_EXTENSIONS} extensions in EXT_INFO", clause="RFC 8308 2.3")
         for extension in ExtInfo.decode(payload).extensions:
             self.extensions[extension.name] = extension.value
             if self.hub:
@@ -483,5 +497,3 @@ class Transport:
 
     def _on_pong(self, payload: memoryview) -> None:
         Pong.decode(payload)
-
-
