@@ -6,13 +6,18 @@
     pair.run()
     assert ChannelOpened in pair.kinds("client")
 
+Whoever sits between the two sees packets, payloads in clear beside them, and may keep, change, delete
+and add (`relay`); `run(until=...)` stops between two packets; `forge` makes one that a side never sent.
+
 Questions are answered from `answers`, a table of functions by question class; one without an entry
 stays open in `pair.open` until the test answers it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from ..crypto.signatures import PrivateKey
@@ -34,18 +39,35 @@ from ..events import (
 from ..observe.hub import Hub
 from ..policy import Policy
 from ..protocol import ClientProtocol, Protocol, ServerProtocol
+from ..transport.packets import Outbound
+from ..transport.rules import Phase
 
 Side = Literal["client", "server"]
+SIDES: Final[tuple[Side, Side]] = ("client", "server")
 Answers = Mapping[type[Question], Callable[[Any], Any]]
 
-_TURNS: Final = 10_000
+_TURNS: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What one side sent: `payload` in clear, `wire` as it travels. The identification has no payload."""
+
+    sender: Side
+    payload: bytes
+    wire: bytes
+
+    @property
+    def number(self) -> int:
+        """The message number; -1: the identification."""
+        return self.payload[0] if self.payload else -1
 
 
 class Pair:
-    """A client and a server core, the bytes between them, and the clock they share.
+    """A client and a server core, the packets between them, and the clock they share.
 
-    `latency` is seconds one way; `chunk` cuts what is delivered into pieces of so many bytes. `tamper`
-    may change what a side has sent: it is given the side and the bytes, and returns bytes.
+    `latency` is seconds one way; `chunk` cuts what is delivered into pieces of so many bytes. `relay`
+    is given each packet and returns the bytes to deliver in its place; `sent` keeps them all.
     """
 
     def __init__(
@@ -57,13 +79,14 @@ class Pair:
         self.now = 0.0
         self.latency = latency
         self.chunk = chunk
-        self.tamper: Callable[[Side, bytes], bytes] = lambda side, data: data
+        self.relay: Callable[[Packet], bytes] = lambda packet: packet.wire
+        self.sent: list[Packet] = []
         self.host_keys = tuple(host_keys) or (PrivateKey.generate("ssh-ed25519"),)
         self.user_key = user_key or PrivateKey.generate("ssh-ed25519")
         self.answers: dict[type[Question], Callable[[Any], Any]] = {**self._defaults(), **(answers or {})}
         self.log: dict[Side, list[Event]] = {"client": [], "server": []}
         self.open: list[tuple[Side, Question]] = []
-        self._wire: list[tuple[float, Side, bytes]] = []
+        self._wire: deque[tuple[float, Packet]] = deque()
         hubs = hubs or {}
         more: dict[str, Any] = {"random": random} if random else {}
         self.client = ClientProtocol(
@@ -73,6 +96,7 @@ class Pair:
             server or Policy.server(), host_keys=[key.public for key in self.host_keys], methods=methods,
             now=0.0, hub=hubs.get("server"), **more,
         )  # fmt: skip
+        self._sealed = {side: _Tap(self.core(side).transport.outbound) for side in SIDES}
         self.client.start(0.0)
         self.server.start(0.0)
 
@@ -99,15 +123,45 @@ class Pair:
         self.open.remove((side, question))
         self.core(side).answer(question, value, self.now)
 
-    def run(self) -> None:
-        """Delivers bytes and answers questions until nothing moves; the clock moves by latency only."""
+    def run(self, until: Callable[[], object] = lambda: False) -> None:
+        """Delivers packets and answers questions until nothing moves, or `until` holds between two packets.
+
+        The clock moves by latency only. Raises UsageError where the two do not come to rest.
+        """
         for _ in range(_TURNS):
+            if until():
+                return
             moved = self._collect("client") | self._collect("server")
+            if until():
+                return
             if self._wire:
                 self._deliver()
             elif not moved:
                 return
         raise UsageError("the two cores do not come to rest")
+
+    def run_until_phase(self, side: Side, phase: Phase) -> None:
+        """`run` until `side` is in `phase`. Raises UsageError where it never is."""
+        self.run(lambda: self.core(side).transport.phase is phase)
+        if self.core(side).transport.phase is not phase:
+            raise UsageError(f"the {side} never came to {phase.value}")
+
+    def forge(self, sender: Side, payload: bytes) -> bytes:
+        """`payload` sealed with the keys that `sender` uses now, as its next packet."""
+        before = self._sealed[sender].out.buffer
+        self._sealed[sender].out.buffer = bytearray()
+        self._sealed[sender].out.seal(payload)
+        self._sealed[sender].sizes.pop()
+        forged, self._sealed[sender].out.buffer = bytes(self._sealed[sender].out.buffer), before
+        return forged
+
+    def inject(self, sender: Side, payload: bytes) -> None:
+        """Delivers a forged packet of `sender` now, ahead of whatever is on its way."""
+        self.receiver(sender).receive_data(self.forge(sender, payload), self.now)
+
+    def receiver(self, sender: Side) -> Protocol:
+        """The core that hears `sender`."""
+        return self.server if sender == "client" else self.client
 
     def advance(self, seconds: float) -> None:
         """Lets time pass: timers that come due on the way are run, each at its own moment."""
@@ -133,7 +187,9 @@ class Pair:
                 self._ask(side, event)
         if data := bytes(core.data_to_send(self.now)):
             moved = True
-            self._wire.append((self.now + self.latency, side, self.tamper(side, data)))
+            for packet in self._sealed[side].packets(side, data):
+                self.sent.append(packet)
+                self._wire.append((self.now + self.latency, packet))
         return moved
 
     def _ask(self, side: Side, question: Question) -> None:
@@ -144,9 +200,9 @@ class Pair:
             self.core(side).answer(question, found(question), self.now)
 
     def _deliver(self) -> None:
-        at, side, data = self._wire.pop(0)
+        at, packet = self._wire.popleft()
         self.now = max(self.now, at)
-        other = self.core("server" if side == "client" else "client")
+        data, other = self.relay(packet), self.receiver(packet.sender)
         step = self.chunk or len(data) or 1
         for start in range(0, len(data), step):
             other.receive_data(data[start : start + step], self.now)
@@ -168,3 +224,28 @@ class Pair:
             return NoneMethod()
         tried = [attempt for attempt in question.attempts if attempt.method == "publickey"]
         return None if tried else KeyMethod(self.user_key.public)
+
+
+class _Tap:
+    """Remembers where one packet ends and the next begins in what a side sends."""
+
+    def __init__(self, out: Outbound) -> None:
+        self.out = out
+        self.sizes: list[tuple[bytes, int]] = []
+        self._seal = out.seal
+        out.seal = self._note  # type: ignore[method-assign]
+
+    def _note(self, head: bytes, data: bytes | memoryview = b"") -> tuple[int, int, int]:
+        sealed = self._seal(head, data)
+        self.sizes.append((b"".join((head, data)), sealed[2]))
+        return sealed
+
+    def packets(self, side: Side, data: bytes) -> list[Packet]:
+        """`data` cut into packets; what was not sealed comes first: it is the identification."""
+        sizes, self.sizes = self.sizes, []
+        at = max(0, len(data) - sum(size for _, size in sizes))
+        made = [Packet(side, b"", data[:at])] if at else []
+        for payload, size in sizes:
+            made.append(Packet(side, payload, data[at : at + size]))
+            at += size
+        return made
