@@ -118,7 +118,8 @@ class ChannelIO:
             case ChannelRequested():
                 self._asked(event)
             case ChannelOpened():
-                self.opened.set_result(None)
+                if not self.opened.done():  # whoever opened it may have been cancelled just now
+                    self.opened.set_result(None)
             case ChannelRefused(reason=reason, description=text):
                 self.end(ChannelOpenFailed(f"the channel was refused: {text}", reason=reason))
             case ChannelClosed():

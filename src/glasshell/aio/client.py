@@ -13,7 +13,14 @@ import socket
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, overload
 
-from ..errors import AuthenticationFailed, ChannelOpenFailed, HostKeyRefused, RequestFailed, SSHError
+from ..errors import (
+    AuthenticationFailed,
+    ChannelOpenFailed,
+    HostKeyRefused,
+    RequestFailed,
+    SSHError,
+    UsageError,
+)
 from ..events import (
     Authenticated,
     BannerShown,
@@ -88,11 +95,11 @@ class Connection(Endpoint):
 
     def handlers(self) -> dict[type[Event], Callable[[Any], None]]:
         return {
-            HostKeyOffered: self._on_host_key,
-            CredentialNeeded: lambda q: self._ask(q, self.login.credential(q)),
-            SignatureNeeded: lambda q: self._ask(q, self.login.sign(q)),
-            PromptsShown: lambda q: self._ask(q, self.login.prompts(q)),
-            PasswordChangeNeeded: lambda q: self._ask(q, self.login.new_password(q)),
+            HostKeyOffered: lambda q: self._ask(q, self._judge_host_key),
+            CredentialNeeded: lambda q: self._ask(q, self.login.credential),
+            SignatureNeeded: lambda q: self._ask(q, self.login.sign),
+            PromptsShown: lambda q: self._ask(q, self.login.prompts),
+            PasswordChangeNeeded: lambda q: self._ask(q, self.login.new_password),
             BannerShown: self._on_banner_shown,
             Authenticated: self._on_authenticated,
             ChannelOffered: self._on_offer,
@@ -104,6 +111,10 @@ class Connection(Endpoint):
         self._address = str(peer[0]) if isinstance(peer, tuple) else ""
         try:
             await self.link.loop.create_connection(lambda: self.link, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        try:
             await self._ready
         except BaseException:
             await self.hang_up()
@@ -212,12 +223,12 @@ class Connection(Endpoint):
 
     # What the core tells and asks
 
-    def _ask(self, question: Question, answer: Coroutine[Any, Any, Any]) -> None:
+    def _ask(self, question: Question, answer: Callable[[Any], Coroutine[Any, Any, Any]]) -> None:
         """Answers later; what the caller's own prompts raise is raised by `connect`."""
 
         async def work() -> None:
             try:
-                value = await answer
+                value = await answer(question)
             except Exception as error:
                 if self._ready.done():
                     raise
@@ -227,13 +238,10 @@ class Connection(Endpoint):
 
         self.spawn(work())
 
-    def _on_host_key(self, question: HostKeyOffered) -> None:
-        async def judge() -> bool | HostKeyRefused:
-            verdict = await self.trust.judge(question.key, self._address, self.link.state)
-            self.login.restricted = self.trust.restricted
-            return verdict
-
-        self._ask(question, judge())
+    async def _judge_host_key(self, question: HostKeyOffered) -> bool | HostKeyRefused:
+        verdict = await self.trust.judge(question.key, self._address, self.link.state)
+        self.login.restricted = self.trust.restricted
+        return verdict
 
     def _on_banner_shown(self, event: BannerShown) -> None:
         self.banner += event.text
@@ -326,7 +334,7 @@ def connect(
     """
 
     async def opening() -> Connection:
-        name = user if user is not None else getpass.getuser()
+        name = user if user is not None else _user()
         clock = asyncio.get_running_loop().time
         recorder = Recorder("client", sinks, clock)
         state = recorder.state
@@ -334,14 +342,15 @@ def connect(
             host, port, known_hosts=known_hosts, strict=strict, alias=alias, ask=ask_host_key,
             warn=asking.warn if asking else None,
         )  # fmt: skip
+        login = Login(
+            name, host, keys=keys, agent=usable(agent), agent_only=agent_only,
+            passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
+            state=state,
+        )  # fmt: skip
         try:
             async with _deadline(deadline, f"connecting to {host} port {port}"):
                 connected = sock or await dial(host, port, family=family, bind=bind, user=name, state=state)
-                login = Login(
-                    name, host, keys=keys, agent=usable(agent), agent_only=agent_only,
-                    passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
-                    state=state,
-                )  # fmt: skip
+                login.tell_files()
                 connection = Connection(
                     host, port, name, policy=policy or Policy.client(login_grace=0), trust=trust, login=login,
                     recorder=recorder, sinks=bool(sinks), on_banner=on_banner,
@@ -356,6 +365,13 @@ def connect(
 
 
 _deadline = deadline
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        raise UsageError("who is logged in here is not known: name the user") from None
 
 
 def _secret(value: str | Secret | None) -> Secret | None:

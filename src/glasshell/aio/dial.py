@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ..errors import CannotConnect
 
-__all__ = ["dial"]
+__all__ = ["dial", "reason"]
 
 Address: TypeAlias = tuple[Any, ...]
 State: TypeAlias = Callable[..., None]
@@ -35,7 +35,7 @@ async def dial(
             sock = await _connect(kind, address, bind)
         except OSError as error:
             failures.append((address[0], error))
-            state("connect_failed", host=host, address=address[0], port=port, error=_words(error))
+            state("connect_failed", host=host, address=address[0], port=port, error=reason(error))
             continue
         local = sock.getsockname()
         state("connected", address=address[0], port=port, local_address=local[0], local_port=local[1])
@@ -74,16 +74,16 @@ async def _connect(kind: int, address: Address, bind: str) -> socket.socket:
     return sock
 
 
-def _words(error: OSError) -> str:
+def reason(error: OSError) -> str:
     """What the kernel calls it: asyncio puts its own words around that."""
     return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _cannot_connect(host: str, port: int, failures: Sequence[tuple[str, OSError]]) -> CannotConnect:
-    if len({_words(error) for _, error in failures}) == 1:
-        text = _words(failures[0][1])
+    if len({reason(error) for _, error in failures}) == 1:
+        text = reason(failures[0][1])
     else:
-        text = "; ".join(f"{address}: {_words(error)}" for address, error in failures)
+        text = "; ".join(f"{address}: {reason(error)}" for address, error in failures)
     refused = any(isinstance(error, ConnectionRefusedError) for _, error in failures)
     hint = f"nothing listens there: is the server running, and is {port} its port?" if refused else ""
     failure = CannotConnect(f"connect to host {host} port {port}: {text}", hint=hint)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from ..connection.channel import Channel
+from ..crypto.signatures import PublicKey
 from ..errors import ConnectionClosed, ConnectionLost, SSHError
 from ..events import (
     Closed,
@@ -64,6 +65,21 @@ class Endpoint:
     def peer_software(self) -> str:
         """Software version and comments of the peer's identification."""
         return self.core.peer_software
+
+    @property
+    def host_key(self) -> PublicKey:
+        """The server's host key."""
+        return self.core.host_key
+
+    @property
+    def session_id(self) -> bytes:
+        """The session identifier (RFC 4253 §7.2)."""
+        return self.core.session_id
+
+    def rekey(self) -> None:
+        """Begins a key re-exchange (RFC 4253 §9), if none is under way."""
+        self.core.rekey(self.link.now)
+        self.link.wake()
 
     @property
     def closed(self) -> bool:
@@ -163,12 +179,14 @@ class Endpoint:
             task.cancel()
         return task
 
-    def answer_later(self, question: Question, answer: Coroutine[Any, Any, Any], refusal: Any) -> None:
-        """Answers with what `answer` returns, or with `refusal` where it raises; a defect is reported."""
+    def answer_later(
+        self, question: Question, answer: Callable[[], Coroutine[Any, Any, Any]], refusal: Any
+    ) -> None:
+        """Answers with what `answer()` returns, or with `refusal` where it raises; a defect is reported."""
 
         async def work() -> None:
             try:
-                value = await answer
+                value = await answer()
             except SSHError:
                 value = refusal
             except Exception as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import CannotConnect, SSHError
 from ..messages.connection import DirectTcpip
 from .channels import ChannelIO
+from .dial import reason
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
@@ -85,7 +86,8 @@ async def dial_out(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.
     try:
         return await asyncio.open_connection(host, port, limit=CHUNK)
     except (OSError, UnicodeError) as error:
-        raise CannotConnect(f"connect to host {host} port {port}: {error}") from error
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise CannotConnect(f"connect to host {host} port {port}: {why}") from error
 
 
 async def listen(

@@ -89,6 +89,9 @@ class Login:
         self._last: bytes | None = None
         self._signers: dict[bytes, Identity] = {}
         self._begin()
+
+    def tell_files(self) -> None:
+        """Tells the records which files will be considered."""
         for identity in self._given:
             if identity.file is not None:
                 key_type = identity.key.type if identity.key else ""

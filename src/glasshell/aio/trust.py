@@ -130,7 +130,7 @@ class Trust:
         if self.pinned == key:
             return Verdict(Kind.KNOWN, self.host, key, None, ())
         line = format_entry(self.host, self.port, self.pinned)
-        return KnownHosts.parse(line, "the caller").check(self.host, self.port, key)
+        return KnownHosts.parse(line, "the program").check(self.host, self.port, key)
 
     async def _decide(self, verdict: Verdict, address: str) -> tuple[str, bool | HostKeyRefused]:
         key = verdict.key
@@ -165,7 +165,11 @@ class Trust:
             text += f"Add correct host key in {self.file} to get rid of this message.\n"
         text += f"Offending {_label(entry)} key in {entry.where}"
         remedy = f'ssh-keygen -f "{entry.source}" -R "{self.name}"'
-        self.warn(text + (f"\n  remove with:\n  {remedy}" if self.pinned is None else ""))
+        hint = "somebody may be in the middle"
+        if self.pinned is None:
+            text += f"\n  remove with:\n  {remedy}"
+            hint += f"; if the server was given a new key, remove the old one: {remedy}"
+        self.warn(text)
         if self.strict == "no" and self.pinned is None:
             self.restricted = True
             self.warn("Password and keyboard-interactive authentication and forwarding are disabled"
@@ -175,8 +179,7 @@ class Trust:
             f"REMOTE HOST IDENTIFICATION HAS CHANGED! Host key for {self.name} has changed and you have"
             f" requested strict checking: it shows {key.label} {key.fingerprint()},"
             f" {entry.where} has {_label(entry)} {entry.fingerprint}",
-            hint="somebody may be in the middle; if the server was given a new key, remove the old one: "
-            + remedy,
+            hint=hint,
         )
 
     def _revoked(self, key: PublicKey, entry: Entry) -> HostKeyRefused:

@@ -1,0 +1,111 @@
+"""Who may log in to a server, and what a login may do there: the application's part."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..crypto.signatures import PublicKey
+from ..events import Prompts, Verdict
+from ..wire import Secret
+from .process import Terminal
+
+__all__ = ["Gatekeeper", "KnownUsers", "LoggedIn", "Peer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The two ends of a TCP connection, the client's first."""
+
+    address: str
+    port: int
+    local_address: str
+    local_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A login: who, by which method, from where. `grants` are those of the verdicts that let it in."""
+
+    user: str
+    method: str
+    peer: Peer
+    grants: tuple[Any, ...] = ()
+
+
+Answer: TypeAlias = bool | Verdict
+
+
+class Gatekeeper:
+    """Decides about logins; everything is refused until a subclass says otherwise.
+
+    The verdicts on credentials are coroutines: they may take their time, meanwhile nothing of that client
+    is read. A user that does not exist has to cost as much time as one that does.
+    """
+
+    methods: tuple[str, ...] = ("publickey",)
+    """What the server offers to log in with: publickey, password, keyboard-interactive."""
+    banner: str = ""
+    """Shown before the login (RFC 4252 §5.4)."""
+
+    async def none(self, user: str, peer: Peer) -> Answer:
+        """May `user` in without anything?"""
+        return False
+
+    async def key(self, user: str, key: PublicKey, peer: Peer, *, signed: bool) -> Answer:
+        """May `key` let `user` in? Without `signed` it is a query; the core checks the signature itself."""
+        return False
+
+    async def password(self, user: str, password: Secret, peer: Peer, new: Secret | None) -> Answer:
+        """Is this the password of `user`? With `new` it is to be changed."""
+        return False
+
+    async def interactive(self, user: str, submethods: str, peer: Peer) -> Answer | Prompts:
+        """keyboard-interactive begins: prompts to show, or a verdict."""
+        return False
+
+    async def answers(self, user: str, answers: Sequence[Secret], peer: Peer) -> Answer | Prompts:
+        """The answers to the last prompts: more prompts, or a verdict."""
+        return False
+
+    def may_have_terminal(self, login: LoggedIn, terminal: Terminal) -> bool:
+        """May this login have a pseudo-terminal?"""
+        return True
+
+    def may_set(self, login: LoggedIn, name: str, value: str) -> bool:
+        """May the client set this variable of the environment (AcceptEnv)?"""
+        return name in ("LANG", "COLORTERM", "NO_COLOR") or name.startswith("LC_")
+
+    def may_connect(self, login: LoggedIn, host: str, port: int) -> bool:
+        """May this login have the server connect to `host` and `port` (direct-tcpip)?"""
+        return False
+
+    def listen_address(self, login: LoggedIn, host: str, port: int) -> str | None:
+        """The address to bind where the client asks for `host` and `port` (tcpip-forward), None: refused."""
+        return None
+
+
+class KnownUsers(Gatekeeper):
+    """Users with the keys, and the passwords, that are given: for embedded servers and for tests."""
+
+    def __init__(
+        self, keys: Mapping[str, Sequence[PublicKey]] | None = None,
+        passwords: Mapping[str, str | Secret] | None = None,
+    ) -> None:  # fmt: skip
+        self._keys = {user: frozenset(listed) for user, listed in (keys or {}).items()}
+        self._passwords = {
+            user: value if isinstance(value, Secret) else Secret(value)
+            for user, value in (passwords or {}).items()
+        }
+        self.methods = ("publickey",) * bool(self._keys) + ("password",) * bool(self._passwords)
+
+    async def key(self, user: str, key: PublicKey, peer: Peer, *, signed: bool) -> Answer:
+        return key in self._keys.get(user, ())
+
+    async def password(self, user: str, password: Secret, peer: Peer, new: Secret | None) -> Answer:
+        wanted = self._passwords.get(user)
+        # Somebody unknown is compared too, with what nobody's password is.
+        right = hmac.compare_digest(password.reveal(), wanted.reveal() if wanted else b"\0" * 16)
+        return right and wanted is not None and new is None

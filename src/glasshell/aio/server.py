@@ -1,0 +1,414 @@
+"""The server: `serve` takes connections, asks a gatekeeper about logins and runs a handler for sessions.
+
+    async def greet(session):
+        session.stdout.write(b"hello\\n")
+
+    gatekeeper = KnownUsers(keys={"ada": [key]})
+    serving = glasshell.serve("", 2222, host_keys=[host_key], gatekeeper=gatekeeper, handler=greet)
+    async with serving as server:
+        await server.wait_closed()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from ..crypto.signatures import PrivateKey
+from ..errors import CannotConnect, ChannelOpenFailed, SSHError, UsageError
+from ..events import (
+    Authenticated,
+    ChannelOffered,
+    Event,
+    GlobalRequested,
+    HostKeySignatureNeeded,
+    InteractiveAnswered,
+    InteractiveStarted,
+    KeyOffered,
+    NoneOffered,
+    PasswordOffered,
+    Prompts,
+    Question,
+    Verdict,
+)
+from ..messages.connection import (
+    CancelTcpipForward,
+    DirectTcpip,
+    ForwardedTcpip,
+    HostKeyBlob,
+    Hostkeys,
+    HostKeySignature,
+    HostkeysProve,
+    HostkeysProveReply,
+    OpenFailure,
+    TcpipForward,
+    TcpipForwardReply,
+)
+from ..observe.hub import Sink
+from ..policy import Policy
+from ..protocol import ServerProtocol
+from ..wire import string
+from .endpoint import Endpoint
+from .forward import bound_port, dial_out, listen, pump
+from .gatekeeper import Gatekeeper, LoggedIn, Peer
+from .recorder import new_hub
+from .session import Handler, ServerSession
+
+__all__ = ["Server", "ServerConnection", "serve"]
+
+MAX_LISTENERS: Final = 64
+"""Most ports that one login may have the server listen on."""
+
+_JUDGED: Final = (NoneOffered, KeyOffered, PasswordOffered, InteractiveStarted, InteractiveAnswered)
+
+Sinks: TypeAlias = Callable[[Peer], Sequence[Sink]]
+
+
+class ServerConnection(Endpoint):
+    """One client's connection. `login` is None until somebody has logged in."""
+
+    def __init__(self, server: Server, peer: Peer) -> None:
+        self.server = server
+        self.peer = peer
+        self.gatekeeper = server.gatekeeper
+        self.login: LoggedIn | None = None
+        self._listeners: dict[tuple[str, int], asyncio.Server] = {}
+        clock = asyncio.get_running_loop().time
+        sinks = server.sinks(peer)
+        hub = new_hub("server", sinks, clock) if sinks else None
+        core = ServerProtocol(
+            server.policy, host_keys=[key.public for key in server.host_keys],
+            methods=self.gatekeeper.methods, banner=self.gatekeeper.banner, now=clock(), hub=hub,
+        )  # fmt: skip
+        super().__init__(core, hub)
+        self.link.state(
+            "accepted", address=peer.address, port=peer.port,
+            local_address=peer.local_address, local_port=peer.local_port,
+        )  # fmt: skip
+
+    def handlers(self) -> dict[type[Event], Callable[[Any], None]]:
+        return {
+            HostKeySignatureNeeded: self._sign,
+            **dict.fromkeys(_JUDGED, self._judge),
+            Authenticated: self._on_authenticated,
+            ChannelOffered: self._on_offer,
+            GlobalRequested: self._on_global_request,
+        }
+
+    def handler_of(self, session: ServerSession) -> Handler | None:
+        """What runs this session; None: it is refused."""
+        if session.subsystem is not None:
+            return self.server.subsystems.get(session.subsystem)
+        return self.server.handler
+
+    def on_over(self) -> None:
+        self._listeners.clear()
+        self.server.left(self)
+
+    # Logging in
+
+    def _judge(self, question: Question) -> None:
+        async def verdict() -> Verdict | Prompts:
+            given = await self._asked(question)
+            return Verdict(given) if isinstance(given, bool) else given
+
+        self.answer_later(question, verdict, Verdict(False))
+
+    def _asked(self, question: Question) -> Awaitable[bool | Verdict | Prompts]:
+        gate, peer = self.gatekeeper, self.peer
+        match question:
+            case NoneOffered(user=user):
+                return gate.none(user, peer)
+            case KeyOffered(user=user, key=key, signed=signed):
+                return gate.key(user, key, peer, signed=signed)
+            case PasswordOffered(user=user, password=password, new_password=new):
+                return gate.password(user, password, peer, new)
+            case InteractiveStarted(user=user, submethods=submethods):
+                return gate.interactive(user, submethods, peer)
+            case InteractiveAnswered(user=user, answers=answers):
+                return gate.answers(user, answers, peer)
+        raise UsageError(f"{type(question).__name__} is no question about a login")
+
+    def _sign(self, question: HostKeySignatureNeeded) -> None:
+        try:
+            key = self._host_key(question.key.blob)
+            self.link.answer(question, key.sign(question.algorithm, question.data))
+        except SSHError as error:
+            self.link.answer(question, error)
+
+    def _host_key(self, blob: bytes) -> PrivateKey:
+        for key in self.server.host_keys:
+            if key.public.blob == blob:
+                return key
+        raise UsageError("the private half of this host key is not here")
+
+    def _on_authenticated(self, event: Authenticated) -> None:
+        self.login = LoggedIn(event.user, event.method, self.peer, event.grants)
+        self.server.logged_in(self)
+        # As sshd does, so that clients can learn new keys before the old ones go (OpenSSH PROTOCOL).
+        blobs = tuple(HostKeyBlob(key.public.blob) for key in self.server.host_keys)
+        self.core.mux.global_request("hostkeys-00@openssh.com", Hostkeys(blobs), want_reply=False)
+
+    # Channels
+
+    def _on_offer(self, question: ChannelOffered) -> None:
+        login = self.login
+        body = question.body
+        if login is None:
+            raise UsageError("a channel was offered before the login")
+        if question.type == "session":
+            ServerSession(self.adopt(question.channel), login, self)
+            self.link.answer(question, True)
+        elif isinstance(body, DirectTcpip):
+            if self.gatekeeper.may_connect(login, body.host, body.port):
+                self.spawn(self._connect(question, body.host, body.port))
+            else:
+                self._refuse(question, OpenFailure.ADMINISTRATIVELY_PROHIBITED, "open failed")
+        else:
+            self._refuse(question, OpenFailure.UNKNOWN_CHANNEL_TYPE, "unknown channel type")
+
+    def _refuse(self, question: ChannelOffered, reason: OpenFailure, text: str) -> None:
+        self.link.answer(question, ChannelOpenFailed(text, reason=reason.value))
+
+    async def _connect(self, question: ChannelOffered, host: str, port: int) -> None:
+        try:
+            reader, writer = await dial_out(host, port)
+        except SSHError as error:
+            self._refuse(question, OpenFailure.CONNECT_FAILED, str(error))
+            return
+        io = self.adopt(question.channel)
+        self.link.answer(question, True)
+        await pump(io, reader, writer)
+
+    # Global requests
+
+    def _on_global_request(self, question: GlobalRequested) -> None:
+        match question.body:
+            case TcpipForward() as wanted:
+                self.answer_later(question, lambda: self._listen(wanted), False)
+            case CancelTcpipForward(address=address, port=port):
+                listener = self._listeners.pop((address, port), None)
+                if listener is not None:
+                    self.on_end.discard(listener.close)
+                    listener.close()
+                self.link.answer(question, listener is not None)
+            case HostkeysProve() as body:
+                self.link.answer(question, self._prove(body))
+            case _:
+                self.link.answer(question, False)
+
+    async def _listen(self, body: TcpipForward) -> bool | bytes:
+        assert self.login is not None
+        address = self.gatekeeper.listen_address(self.login, body.address, body.port)
+        taken = (body.address, body.port) in self._listeners or len(self._listeners) >= MAX_LISTENERS
+        facts = {"kind": "remote", "listen": f"{body.address}:{body.port}", "target": "client"}
+        if address is None or taken:
+            self.link.state("forward", **facts, ok=False)
+            return False
+
+        async def hand_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            origin = writer.get_extra_info("peername") or ("", 0)
+            opened = ForwardedTcpip(body.address, port, origin[0], origin[1])
+            with contextlib.suppress(SSHError):
+                await pump(await self.open_channel("forwarded-tcpip", opened), reader, writer)
+
+        listener = await listen(self, address, body.port, hand_over)
+        port = bound_port(listener)
+        if self.closed:
+            listener.close()
+        self._listeners[body.address, port] = listener
+        self.on_end.add(listener.close)
+        self.link.state("forward", **facts, ok=True)
+        return TcpipForwardReply(port).encode() if body.port == 0 else True
+
+    def _prove(self, body: HostkeysProve) -> bool | bytes:
+        """Signs for every key that is asked about (OpenSSH PROTOCOL, hostkeys-prove-00@openssh.com)."""
+        head = string(b"hostkeys-prove-00@openssh.com") + string(self.core.session_id)
+        proofs = []
+        try:
+            for item in body.keys[: len(self.server.host_keys)]:
+                key = self._host_key(item.key)
+                wanted = self.core.negotiated.host_key
+                algorithm = wanted if wanted in key.public.algorithms else key.public.algorithms[0]
+                proofs.append(HostKeySignature(key.sign(algorithm, head + string(item.key))))
+        except SSHError:
+            return False
+        return HostkeysProveReply(tuple(proofs)).encode() if len(proofs) == len(body.keys) else False
+
+
+OnConnection: TypeAlias = Callable[[ServerConnection], None]
+
+
+class _Door(asyncio.Protocol):
+    """Takes one TCP connection: hands it to a ServerConnection, or shuts it where too many wait to log in."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        peer = _peer_of(transport)
+        connection = self._server.entered(peer)
+        if connection is None:
+            transport.abort()
+            return
+        transport.set_protocol(connection.link)
+        connection.link.connection_made(transport)
+
+
+def _peer_of(transport: asyncio.Transport) -> Peer:
+    def end(name: str) -> tuple[str, int]:
+        found = transport.get_extra_info(name)
+        # What is no TCP socket gets the names that sshd gives it.
+        return (str(found[0]), int(found[1])) if isinstance(found, tuple) else ("UNKNOWN", 65535)
+
+    return Peer(*end("peername"), *end("sockname"))
+
+
+class Server:
+    """A running server; made by `serve`. `connections` are those that are open."""
+
+    def __init__(
+        self, *, host_keys: Sequence[PrivateKey], gatekeeper: Gatekeeper, handler: Handler | None,
+        subsystems: Mapping[str, Handler], policy: Policy, sinks: Sinks, max_startups: int,
+        on_login: OnConnection | None, on_close: OnConnection | None,
+    ) -> None:  # fmt: skip
+        if not host_keys:
+            raise UsageError("a server needs a host key")
+        self.host_keys = tuple(host_keys)
+        self.gatekeeper = gatekeeper
+        self.handler = handler
+        self.subsystems = subsystems
+        self.policy = policy
+        self.sinks = sinks
+        self.max_startups = max_startups
+        self.connections: set[ServerConnection] = set()
+        self.refused = 0
+        """How many connections were shut because too many were waiting to log in."""
+        self._waiting: set[ServerConnection] = set()
+        self._on_login = on_login
+        self._on_close = on_close
+        self._listeners: list[asyncio.Server] = []
+        self._closed = asyncio.Event()
+
+    # Where it listens
+
+    async def listen(self, host: str, port: int, *, sock: socket.socket | None, backlog: int) -> None:
+        """Listens; `sock` is a listening socket to take instead. Raises CannotConnect."""
+        loop = asyncio.get_running_loop()
+        try:
+            if sock is not None:
+                listener = await loop.create_server(lambda: _Door(self), sock=sock, backlog=backlog)
+            else:
+                listener = await loop.create_server(lambda: _Door(self), host or None, port, backlog=backlog)
+        except (OSError, OverflowError) as error:
+            raise CannotConnect(f"cannot listen at {host or '*'} port {port}: {error}") from error
+        self._listeners.append(listener)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where the server listens."""
+        return [sock.getsockname()[:2] for listener in self._listeners for sock in listener.sockets]
+
+    @property
+    def port(self) -> int:
+        """The first port it listens at."""
+        return self.addresses[0][1]
+
+    async def adopt(self, sock: socket.socket) -> None:
+        """Serves a connection that somebody else has accepted."""
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: _Door(self), sock)
+
+    # The connections' comings and goings
+
+    def entered(self, peer: Peer) -> ServerConnection | None:
+        """A new connection, or None: too many are waiting to log in."""
+        if len(self._waiting) >= self.max_startups or self._closed.is_set():
+            self.refused += 1
+            return None
+        connection = ServerConnection(self, peer)
+        self.connections.add(connection)
+        self._waiting.add(connection)
+        return connection
+
+    def logged_in(self, connection: ServerConnection) -> None:
+        """Somebody has logged in."""
+        self._waiting.discard(connection)
+        if self._on_login is not None:
+            self._on_login(connection)
+
+    def left(self, connection: ServerConnection) -> None:
+        """A connection is over."""
+        self._waiting.discard(connection)
+        self.connections.discard(connection)
+        if self._on_close is not None:
+            self._on_close(connection)
+
+    # The end
+
+    async def close(self) -> None:
+        """Listens no more, ends every connection in order and waits for them."""
+        for listener in self._listeners:
+            listener.close()
+        self._closed.set()
+        open_ones = tuple(self.connections)
+        await asyncio.gather(*(connection.close("server shutting down") for connection in open_ones))
+
+    async def wait_closed(self) -> None:
+        """Waits until `close` is called."""
+        await self._closed.wait()
+
+
+class Serving:
+    """What `serve` returns: `await` it, or enter it with `async with`, which closes the server at the end."""
+
+    def __init__(self, starting: Callable[[], Any]) -> None:
+        self._starting = starting
+        self._server: Server | None = None
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        result: Generator[Any, None, Server] = self._starting().__await__()
+        return result
+
+    async def __aenter__(self) -> Server:
+        self._server = await self._starting()
+        return self._server
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._server is not None:
+            await self._server.close()
+
+
+def serve(
+    host: str = "", port: int = 22, *, host_keys: Sequence[PrivateKey], gatekeeper: Gatekeeper,
+    handler: Handler | None = None, subsystems: Mapping[str, Handler] | None = None,
+    policy: Policy | None = None, sinks: Sinks = lambda peer: (), max_startups: int = 100,
+    on_login: OnConnection | None = None, on_close: OnConnection | None = None,
+    sock: socket.socket | None = None, listen: bool = True, backlog: int = 128,
+) -> Serving:  # fmt: skip
+    """Serves SSH at `host` ("": every address) and `port` (0: any free one).
+
+    `gatekeeper` decides about logins and forwardings. `handler` runs shells and commands, `subsystems` the
+    subsystems by name; each is a coroutine function that takes a ServerSession and returns the exit status.
+    What is not given is refused. At most `max_startups` connections may wait to log in, each for
+    `Policy.login_grace` seconds; more are shut at once.
+
+    `sinks(peer)` are those that hear the records of a new connection. `on_login` and `on_close` are called
+    with the connection; its `error` says why it ended. `sock` is a listening socket to take; without
+    `listen` there is none, and connections come by `Server.adopt`. Raises CannotConnect.
+    """
+
+    async def starting() -> Server:
+        server = Server(
+            host_keys=host_keys, gatekeeper=gatekeeper, handler=handler, subsystems=subsystems or {},
+            policy=policy or Policy.server(), sinks=sinks, max_startups=max_startups, on_login=on_login,
+            on_close=on_close,
+        )  # fmt: skip
+        if listen:
+            await server.listen(host, port, sock=sock, backlog=backlog)
+        return server
+
+    return Serving(starting)
