@@ -7,7 +7,7 @@
     assert ChannelOpened in pair.kinds("client")
 
 Whoever sits between the two sees packets, payloads in clear beside them, and may keep, change, delete
-and add (`relay`); `run(until=...)` stops between two packets; `forge` makes one that a side never sent.
+and add (`relay`, `inject`); `run(until=...)` stops between two packets; `say` makes a side break the rules.
 
 Questions are answered from `answers`, a table of functions by question class; one without an entry
 stays open in `pair.open` until the test answers it.
@@ -20,6 +20,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ..crypto.packet_ciphers import (
+    ChaChaOpener,
+    ChaChaSealer,
+    GcmOpener,
+    GcmSealer,
+    Null,
+    Opener,
+    Sealer,
+)
 from ..crypto.signatures import PrivateKey
 from ..errors import UsageError
 from ..events import (
@@ -97,8 +106,14 @@ class Pair:
             now=0.0, hub=hubs.get("server"), **more,
         )  # fmt: skip
         self._sealed = {side: _Tap(self.core(side).transport.outbound) for side in SIDES}
-        self.client.start(0.0)
-        self.server.start(0.0)
+        self._started = False
+
+    def start(self) -> None:
+        """Starts both cores; `run` does so where nobody has: until then a test may prepare them."""
+        if not self._started:
+            self._started = True
+            self.client.start(self.now)
+            self.server.start(self.now)
 
     def core(self, side: Side) -> Protocol:
         """One of the two cores."""
@@ -128,6 +143,7 @@ class Pair:
 
         The clock moves by latency only. Raises UsageError where the two do not come to rest.
         """
+        self.start()
         for _ in range(_TURNS):
             if until():
                 return
@@ -147,17 +163,23 @@ class Pair:
             raise UsageError(f"the {side} never came to {phase.value}")
 
     def forge(self, sender: Side, payload: bytes) -> bytes:
-        """`payload` sealed with the keys that `sender` uses now, as its next packet."""
-        before = self._sealed[sender].out.buffer
-        self._sealed[sender].out.buffer = bytearray()
-        self._sealed[sender].out.seal(payload)
-        self._sealed[sender].sizes.pop()
-        forged, self._sealed[sender].out.buffer = bytes(self._sealed[sender].out.buffer), before
-        return forged
+        """A packet that the receiver takes for the next one of `sender`, who knows nothing of it.
+
+        Raises UsageError for a cipher in counter mode, whose key stream cannot be looked into.
+        """
+        inbound = self.receiver(sender).transport.inbound
+        out = Outbound(bytes)
+        out.seq, out.epoch, out.sealer = inbound.seq, 1, _sealer_for(inbound.opener)
+        out.seal(payload)
+        return bytes(out.buffer)
 
     def inject(self, sender: Side, payload: bytes) -> None:
         """Delivers a forged packet of `sender` now, ahead of whatever is on its way."""
         self.receiver(sender).receive_data(self.forge(sender, payload), self.now)
+
+    def say(self, sender: Side, payload: bytes) -> None:
+        """Makes `sender` itself send `payload`, after what it has sent, whether it may or not."""
+        self.core(sender).transport.outbound.seal(payload)
 
     def receiver(self, sender: Side) -> Protocol:
         """The core that hears `sender`."""
@@ -249,3 +271,20 @@ class _Tap:
             made.append(Packet(side, payload, data[at : at + size]))
             at += size
         return made
+
+
+def _sealer_for(opener: Opener) -> Sealer:
+    """What seals the packet that `opener` opens next."""
+    sealer: Any
+    match opener:
+        case Null():
+            return opener
+        case GcmOpener():
+            sealer, slots = GcmSealer.__new__(GcmSealer), ("_aead", "_counter", "_fixed")
+        case ChaChaOpener():
+            sealer, slots = ChaChaSealer.__new__(ChaChaSealer), ("_length", "_payload")
+        case _:
+            raise UsageError(f"{type(opener).__name__} cannot be looked into")
+    for name in slots:
+        setattr(sealer, name, getattr(opener, name))
+    return sealer  # type: ignore[no-any-return]
