@@ -63,7 +63,7 @@ class Line:
     def one(self) -> str:
         """The only argument. Raises ConfigError where there are none or several."""
         if len(self.args) != 1 or not self.args[0]:
-            raise ConfigError(f"{self.name} takes one argument, not {len(self.args)}")
+            raise ConfigError(f"one argument is wanted, not {len(self.args)}")
         return self.args[0]
 
 

@@ -188,5 +188,5 @@ def _rates() -> dict[int, int]:
     """Bits per second -> the constant that stands for them; without B0, which would hang up."""
     import termios
 
-    known = vars(termios).items()
-    return {int(name[1:]): code for name, code in known if name[:1] == "B" and name[1:].strip("0").isdecimal()}
+    rates = {name[1:]: code for name, code in vars(termios).items() if name[:1] == "B" and name != "B0"}
+    return {int(rate): code for rate, code in rates.items() if rate.isdecimal()}
