@@ -231,7 +231,8 @@ class Authenticated(Event):
 class Verdict:
     """The answer to a login request.
 
-    `partial`: this step is done, but more are needed: `methods` are those that can continue.
+    `partial`: this step is done, but more are needed: `methods` are those that can continue. `valid`
+    is false where there is no such user: for the records, and nobody else.
     `grant` is handed out with `Authenticated`, one for each step, only when all have succeeded.
     """
 
@@ -239,6 +240,7 @@ class Verdict:
     partial: bool = False
     methods: tuple[str, ...] | None = None
     grant: Any = None
+    valid: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def test_what_has_no_effect_is_one_named_warning(text: str, warning: str) -> Non
 
 
 def test_what_asks_for_nothing_is_silent() -> None:
-    text = "X11Forwarding no\nPasswordAuthentication no\nChrootDirectory none\nUsePAM no\nAllowAgentForwarding no"
+    text = "X11Forwarding no\nPasswordAuthentication no\nChrootDirectory none\nUsePAM no"
     assert config(text).warnings == ()
 
 

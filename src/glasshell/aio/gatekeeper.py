@@ -5,12 +5,16 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..crypto.signatures import PublicKey
 from ..events import Prompts, Verdict
 from ..wire import Secret
 from .process import Terminal
+
+if TYPE_CHECKING:
+    from .server import ServerConnection
+    from .session import ServerSession
 
 __all__ = ["Gatekeeper", "KnownUsers", "LoggedIn", "Peer"]
 
@@ -50,6 +54,10 @@ class Gatekeeper:
     banner: str = ""
     """Shown before the login (RFC 4252 §5.4)."""
 
+    def of(self, connection: ServerConnection) -> Gatekeeper:
+        """The gatekeeper of one connection; by default one serves them all."""
+        return self
+
     async def none(self, user: str, peer: Peer) -> Answer:
         """May `user` in without anything?"""
         return False
@@ -70,8 +78,8 @@ class Gatekeeper:
         """The answers to the last prompts: more prompts, or a verdict."""
         return False
 
-    def may_have_terminal(self, login: LoggedIn, terminal: Terminal) -> bool:
-        """May this login have a pseudo-terminal?"""
+    def may_have_terminal(self, session: ServerSession, terminal: Terminal) -> bool:
+        """May this session have a pseudo-terminal? Who opens a real one sets `session.tty` to its name."""
         return True
 
     def may_set(self, login: LoggedIn, name: str, value: str) -> bool:

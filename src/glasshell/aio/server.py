@@ -73,7 +73,7 @@ class ServerConnection(Endpoint):
     def __init__(self, server: Server, peer: Peer) -> None:
         self.server = server
         self.peer = peer
-        self.gatekeeper = server.gatekeeper
+        self.gatekeeper = server.gatekeeper.of(self)
         self.login: LoggedIn | None = None
         self._listeners: dict[tuple[str, int], asyncio.Server] = {}
         clock = asyncio.get_running_loop().time

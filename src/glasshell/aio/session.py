@@ -38,7 +38,8 @@ MAX_VARIABLES: Final = 128
 class ServerSession:
     """One session channel (RFC 4254 §6).
 
-    `command` is what to run, None for a shell; `subsystem` is set instead for a subsystem. `stdin` is a
+    `command` is what to run, None for a shell; `subsystem` is set instead for a subsystem. `terminal` is
+    what the client asked for and got, `tty` the name of the device where it is a real one. `stdin` is a
     Reader, `stdout` and `stderr` are Writers. `on_resize`, `on_signal` and `on_break` may be set to hear of
     what the client sends while the program runs. The handler's task is cancelled when the channel is over.
     """
@@ -51,6 +52,7 @@ class ServerSession:
         self.subsystem: str | None = None
         self.env: dict[str, str] = {}
         self.terminal: Terminal | None = None
+        self.tty = ""
         self.on_resize: Callable[[Terminal], None] | None = None
         self.on_signal: Callable[[str], None] | None = None
         self.on_break: Callable[[int], None] | None = None
@@ -103,7 +105,7 @@ class ServerSession:
         match question.body:
             case PtyReq() as body:
                 terminal = _terminal(body)
-                answer = gate.may_have_terminal(login, terminal)
+                answer = gate.may_have_terminal(self, terminal)
                 self.terminal = terminal if answer else None
             case Env(name=name, value=value):
                 answer = len(self.env) < MAX_VARIABLES and gate.may_set(login, name, value)
@@ -144,7 +146,7 @@ class ServerSession:
         self.connection.link.state(
             "session_started", channel=self.io.channel.id, kind=self.kind,
             command=self.subsystem or self.command or "", user=self.login.user,
-            tty=self.terminal is not None,
+            tty=self.tty,
         )  # fmt: skip
         task = self.connection.spawn(self._run(handler))
         self.io.closed.add_done_callback(lambda _: task.cancel())

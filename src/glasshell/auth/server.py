@@ -96,6 +96,8 @@ class ServerAuth:
         self._empty_passwords = empty_passwords
         self._password_changes = password_changes
         self._user: str | None = None
+        self._valid = True
+        """Whether there is such a user, as far as a verdict has said."""
         self._methods = self._offered
         """What can continue, for this user, after the steps done."""
         self._grants: list[Any] = []
@@ -156,6 +158,7 @@ class ServerAuth:
         """Another user starts from nothing: no step, no grant and no list is carried over (RFC 4252 §5)."""
         if user != self._user:
             self._user = user
+            self._valid = True
             self._methods = self._offered
             self._grants.clear()
 
@@ -261,6 +264,7 @@ class ServerAuth:
 
     def _settle(self, step: _Step, answer: Any) -> None:
         verdict = _verdict(answer)
+        self._valid = self._valid and verdict.valid
         if not verdict.accepted:
             self._continue_with(verdict.methods)
             self._refuse(step)
@@ -320,7 +324,7 @@ class ServerAuth:
             hub.state(
                 "auth_verdict", user=visible(step.user), method=step.method,
                 accepted=accepted, partial=partial, key_type=key.label if key else "",
-                fingerprint=key.fingerprint() if key else "", valid=True,
+                fingerprint=key.fingerprint() if key else "", valid=self._valid,
             )  # fmt: skip
 
 
