@@ -72,9 +72,12 @@ def password_pair(password: str = "swordfish", **options: Any) -> Pair:
 
 def without_strict(pair: Pair, side: Side) -> None:
     """`side` becomes a program from before strict key exchange."""
-    change_kexinit(
-        pair, side, lambda k: replace(k, kex_algorithms=tuple(n for n in k.kex_algorithms if "strict" not in n))
-    )
+
+    def change(kexinit: KexInit) -> KexInit:
+        kept = tuple(name for name in kexinit.kex_algorithms if "strict" not in name)
+        return replace(kexinit, kex_algorithms=kept)
+
+    change_kexinit(pair, side, change)
 
 
 def change_kexinit(pair: Pair, side: Side, change: Callable[[KexInit], KexInit]) -> None:

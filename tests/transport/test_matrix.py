@@ -80,12 +80,11 @@ def test_handshake(method: str, side: Side, strict: bool) -> None:
                 assert "may not be sent" in str(error)
         for number in allowed:
             for payload in bodies(number, asker.transport.kex.context):
-                check_allowed(lambda: brought(method, side, phase, awaited, strict), side, payload, due)
+                check_allowed(brought(method, side, phase, awaited, strict), side, payload, due)
 
 
-def check_allowed(fresh: Callable[[], Pair], side: Side, payload: bytes, due: set[int]) -> None:
+def check_allowed(made: Pair, side: Side, payload: bytes, due: set[int]) -> None:
     """DISCONNECT ends, noise changes nothing, what is due is taken, and what cannot be read is an error."""
-    made = fresh()
     transport = made.core(side).transport
     before = transport.phase, expects(made, side), len(transport.outbound.buffer)
     well = is_well_formed(payload, transport.kex.context)
@@ -202,14 +201,15 @@ def test_after_the_handshake(phase: str, side: Side, strict: bool) -> None:
 
 
 def check_unimplemented(asker: Asker, number: int) -> None:
-    """RFC 4253 §11.4: the answer names the sequence number of what was not known, and nothing else happens."""
-    t = asker.transport
+    """RFC 4253 §11.4: the answer has the sequence number of what was not known; nothing else happens."""
+    sent: list[bytes] = []
+    asker.transport._seal = lambda head, data=b"": sent.append(head)  # type: ignore[method-assign,misc]
     for payload in bodies(number, ""):
-        seq, sent = t.inbound.seq, []
-        seal, t._seal = t._seal, lambda head, data=b"": sent.append(head)  # type: ignore[method-assign,misc]
+        seq = asker.transport.inbound.seq
+        sent.clear()
         assert asker.refuses(payload) is None
-        t._seal = seal  # type: ignore[method-assign]
         assert sent == [Unimplemented(seq).encode()]
+    del asker.transport._seal
 
 
 def refused_by_number(made: Pair, side: Side, payload: bytes) -> bool:
