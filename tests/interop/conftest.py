@@ -18,6 +18,7 @@ from tests.interop.peers import (
     OpenSSHClient,
     OpenSSHServer,
     PlinkClient,
+    PythonServer,
     Server,
     TinysshServer,
     require_peer,
@@ -40,6 +41,8 @@ SERVERS: dict[str, Callable[[Keys], Server]] = {
     "dropbear-newest": lambda keys: DropbearServer(keys, newest=True),
     "tinysshd": TinysshServer,
     "tinysshd-newest": lambda keys: TinysshServer(keys, newest=True),
+    "asyncssh": lambda keys: PythonServer("asyncssh", keys),
+    "paramiko": lambda keys: PythonServer("paramiko", keys),
 }
 CLIENTS: dict[str, Callable[[], Client]] = {
     "openssh-9.2": lambda: OpenSSHClient("9.2"),

@@ -22,12 +22,14 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -93,12 +95,13 @@ NEWEST = Place(Path(os.environ.get("GLASSHELL_PEERS", "/opt/glasshell-peers/newe
 
 @dataclass(frozen=True)
 class Peer:
-    """One row of `PEERS`: the programs a name stands for."""
+    """One row of `PEERS`: the programs, or the Python package, a name stands for."""
 
     place: Place
     programs: tuple[str, ...]
     openssh: tuple[int, int] | None = None
     needs_root: bool = False
+    module: str = ""
 
 
 PEERS = {
@@ -114,6 +117,9 @@ PEERS = {
     "tshark": Peer(SYSTEM, ("tshark",)),
     "tshark-newest": Peer(NEWEST, ("tshark",), needs_root=True),
     "tcpdump": Peer(SYSTEM, ("tcpdump",), needs_root=True),
+    "asyncssh": Peer(SYSTEM, (), module="asyncssh"),
+    "paramiko": Peer(SYSTEM, (), module="paramiko"),
+    "ssh-audit": Peer(SYSTEM, (), module="ssh_audit"),
 }
 
 
@@ -131,6 +137,8 @@ def why_not(name: str) -> str:
     peer = PEERS[name]
     if peer.needs_root and os.geteuid() != 0:
         return "needs root"
+    if peer.module and find_spec(peer.module) is None:
+        return f"the Python package {peer.module} is not installed"
     missing = [program for program in peer.programs if peer.place.which(program) is None]
     if missing:
         return f"{', '.join(missing)} not installed (make peers)"
@@ -423,6 +431,26 @@ class TinysshServer(Server):
             with connection:
                 streams = connection.fileno()
                 children.append(subprocess.Popen(line, stdin=streams, stdout=streams, stderr=log))
+
+
+class PythonServer(Daemon):
+    """A server written with the Python package `name`, in a process of its own: `python_servers.py`.
+
+    `options` become keywords there: `rekey_bytes=...`, `password=...`.
+    """
+
+    def __init__(self, name: str, keys: Keys, **options: str | int) -> None:
+        super().__init__(name, keys)
+        self._options = options
+
+    def _line(self, port: int) -> list[str]:
+        files = [str(self.keys.host().private), self._file("authorized_keys", self.keys.authorized())]
+        words = [f"{name}={value}" for name, value in self._options.items()]
+        return [sys.executable, str(Path(__file__).with_name("python_servers.py")), self.name, str(port),
+                *files, *words]  # fmt: skip
+
+    def _host_keys(self) -> tuple[str, ...]:
+        return (self.keys.host().public,)
 
 
 def _free_port() -> int:

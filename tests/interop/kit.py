@@ -1,0 +1,127 @@
+"""What the interop tests of our own client share: how it is pointed at a peer, and what it is asked to do."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import glasshell
+from glasshell.aio.client import Connecting
+from glasshell.crypto.registry import Kind, names
+from glasshell.keys.known_hosts import KnownHosts
+from glasshell.observe.record import Record, StateRecord
+from glasshell.policy import Policy
+from tests.interop.peers import Keys, OpenSSHServer, Server, Target
+
+T = TypeVar("T")
+
+TEN_MB = 10_000_000
+PATIENCE = 60.0
+"""Seconds a test's talk may take; reached only where something hangs."""
+
+USER_KEYS = ("ed25519", "rsa", "ecdsa", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+"""Kinds of key, as `ssh-keygen -t` names them, that log in at `AllAlgorithms`, and that it shows itself."""
+
+LACKS = {"openssh-9.2": {"mlkem768x25519-sha256"}, "openssh-10.6": frozenset[str]()}
+"""What of our table a version of OpenSSH does not have."""
+
+
+def talk(work: Coroutine[Any, Any, T]) -> T:
+    """Runs `work` to its end, or fails after PATIENCE."""
+
+    async def patiently() -> T:
+        async with asyncio.timeout(PATIENCE):
+            return await work
+
+    return asyncio.run(patiently())
+
+
+def connect(target: Target, ring: Keys, /, **changes: Any) -> Connecting:
+    """Our client on its way to `target`, with a key that is accepted and host keys that are known."""
+    settings: dict[str, Any] = {
+        "user": target.user,
+        "keys": [ring.user().private],
+        "agent": None,
+        "known_hosts": known(target.known_hosts()),
+        "strict": "yes",
+        "deadline": 30.0,
+        **changes,
+    }
+    return glasshell.connect(target.host, target.port, **settings)
+
+
+def shared(kind: Kind, version: str) -> list[str]:
+    """What both glasshell and OpenSSH `version` ("openssh-9.2") have."""
+    return [name for name in names(kind) if name not in LACKS[version]]
+
+
+def everything(**changes: Any) -> Policy:
+    """A client that offers every row of the table."""
+    rows = {
+        "kex": names(Kind.KEX), "host_key_algorithms": names(Kind.HOST_KEY), "ciphers": names(Kind.CIPHER),
+        "macs": names(Kind.MAC), "pubkey_algorithms": names(Kind.HOST_KEY),
+    }  # fmt: skip
+    return Policy.client(**{**rows, "login_grace": 0.0, **changes})
+
+
+class AllAlgorithms(OpenSSHServer):
+    """sshd with every algorithm that it shares with us, a host key and a user key of every kind."""
+
+    KINDS = USER_KEYS
+
+    def __init__(self, version: str, keys: Keys) -> None:
+        name = f"openssh-{version}"
+        lists = {
+            "KexAlgorithms": Kind.KEX, "Ciphers": Kind.CIPHER, "MACs": Kind.MAC,
+            "HostKeyAlgorithms": Kind.HOST_KEY, "PubkeyAcceptedAlgorithms": Kind.HOST_KEY,
+        }  # fmt: skip
+        lines = [f"{keyword} {','.join(shared(kind, name))}" for keyword, kind in lists.items()]
+        super().__init__(version, keys, extra_config="\n".join([*lines, "Compression yes"]))
+
+    def _config(self, port: int) -> str:
+        config = super()._config(port)
+        self._file("authorized_keys", "".join(f"{self.keys.user(kind).public}\n" for kind in USER_KEYS))
+        return config
+
+
+def digest(data: bytes) -> str:
+    """As sha256sum(1) prints it for its standard input."""
+    return f"{hashlib.sha256(data).hexdigest()}  -\n"
+
+
+def payload(size: int = TEN_MB) -> bytes:
+    """Bytes that no compression shortens and no misplaced block leaves the same."""
+    return os.urandom(size)
+
+
+def file_with(server: Server, data: bytes) -> str:
+    """A file that the server's programs can read; its path as they see it."""
+    path = server.folder / "payload"
+    path.write_bytes(data)
+    return server.place.inside(path)
+
+
+def known(text: str) -> KnownHosts:
+    """The lines of a known_hosts file."""
+    return KnownHosts.parse(text.encode(), "known_hosts")
+
+
+class Exchanges:
+    """A sink that counts the key exchanges after the first, by who began them."""
+
+    def __init__(self) -> None:
+        self.by: Counter[str] = Counter()
+
+    def __call__(self, record: Record) -> None:
+        if isinstance(record, StateRecord) and record.name == "kex_started" and not record.facts["first"]:
+            self.by[record.facts["by"]] += 1
+
+
+def facts(records: list[Record], name: str) -> dict[str, Any]:
+    """What the one record `name` says."""
+    (found,) = [record for record in records if isinstance(record, StateRecord) and record.name == name]
+    return dict(found.facts)
