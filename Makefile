@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz peers clean
+.PHONY: help demo test lint fuzz stamps peers clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ lint: $(READY)  ## ruff, and mypy in strict mode
 
 fuzz: $(READY)  ## the property tests again, with many and random examples
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz $(ARGS)
+
+stamps: $(READY)  ## the stamps of our records beside a packet capture, both roles (root, tcpdump)
+	$(VENV)/bin/python scripts/stamps.py
 
 peers:  ## install the independent SSH programs the interop tests talk to (root, Debian)
 	scripts/peers.sh
