@@ -112,10 +112,9 @@ class Login:
 
     def attempts(self, tried: Sequence[Attempt]) -> tuple[Attempt, ...]:
         """What the core has `tried`, with what was passed over in its place."""
-        merged = list(tried)
-        for index, attempt in reversed(self._skipped):
-            merged.insert(index, attempt)
-        return tuple(merged)
+        # Stable sorting: what was passed over before the nth attempt stands right before it.
+        numbered = [*self._skipped, *enumerate(tried)]
+        return tuple(attempt for _, attempt in sorted(numbered, key=lambda pair: pair[0]))
 
     # The core's questions
 
