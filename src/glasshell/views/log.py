@@ -37,7 +37,7 @@ class LogView:
     """
 
     def __init__(
-        self, write: Callable[[str], None], level: int, role: Role, preauth: bool = False
+        self, write: Callable[[str], object], level: int, role: Role, preauth: bool = False
     ) -> None:
         self._write = write
         self._level = level
