@@ -499,8 +499,8 @@ def test_no_forwarding_for_a_host_whose_key_has_changed(tmp_path: Any) -> None:
                 assert (await connection.run("exit 0")).ok
                 with pytest.raises(HostKeyRefused):
                     await connection.open_tcp("127.0.0.1", 1)
+            password = "open sesame"
             with pytest.raises(AuthenticationFailed):
-                password = "open sesame"
                 await connecting(server.port, "bob", known_hosts=file, strict="no", password=password)
 
     run(main())
