@@ -11,14 +11,23 @@ from typing import Any
 import pytest
 
 from glasshell import wire
+from glasshell.connection.channel import Channel
 from glasshell.crypto import registry
 from glasshell.crypto.groups import Group
 from glasshell.crypto.key_exchange import Classical, FiniteField
 from glasshell.crypto.registry import Kind
 from glasshell.crypto.signatures import PrivateKey
-from glasshell.errors import SSHError
-from glasshell.events import Closed, PasswordMethod, PasswordOffered, Verdict
-from glasshell.messages.declare import Code, Items, Message, Struct, lookup
+from glasshell.errors import MalformedMessage, SSHError
+from glasshell.events import (
+    ChannelOffered,
+    Closed,
+    CredentialNeeded,
+    PasswordMethod,
+    PasswordOffered,
+    Verdict,
+)
+from glasshell.messages.connection import SessionOpen
+from glasshell.messages.declare import Code, Items, Struct, lookup
 from glasshell.messages.transport import KexInit
 from glasshell.policy import Policy
 from glasshell.testing.pair import Pair, Side
@@ -64,8 +73,6 @@ def password_pair(password: str = "swordfish", **options: Any) -> Pair:
         PasswordOffered: lambda q: Verdict(q.password == Secret(password)),
     }
     made = pair(methods=("password",), answers=answers, **options)
-    from glasshell.events import CredentialNeeded
-
     made.answers[CredentialNeeded] = lambda q: PasswordMethod(Secret(password))
     return made
 
@@ -173,8 +180,6 @@ def bodies(number: int, context: str) -> list[bytes]:
 
 
 def is_well_formed(payload: bytes, context: str) -> bool:
-    from glasshell.errors import MalformedMessage
-
     found = lookup(context, payload[0])
     try:
         return found is not None and bool(found.decode(payload))
@@ -187,10 +192,6 @@ def plain_packet(payload: bytes) -> bytes:
     padding = 8 - (len(payload) + 5) % 8
     padding += 8 if padding < 4 else 0
     return struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
-
-
-def encoded(message: Message) -> bytes:
-    return message.encode()
 
 
 # --- asking without harm
@@ -233,3 +234,36 @@ def toy_groups(monkeypatch: pytest.MonkeyPatch) -> None:
         if row.context == "dh":
             toy = replace(row, factory=lambda: Classical(FiniteField(TOY_GROUP)))
             monkeypatch.setitem(registry._BY_NAME, (Kind.KEX, name), toy)
+
+
+# --- data
+
+
+def session(pair: Pair) -> tuple[Channel, Channel]:
+    """A channel between the two: the client's end and the server's."""
+    pair.answers[ChannelOffered] = lambda q: True
+    ours = pair.client.mux.open("session", SessionOpen())
+    pair.run()
+    offered = pair.told("server", ChannelOffered)[-1]
+    return ours, offered.channel
+
+
+def transfer(pair: Pair, ends: tuple[Channel, Channel], up: bytes, down: bytes) -> None:
+    """Sends `up` and `down` at the same time, and demands that they arrive as they are."""
+    ours, theirs = ends
+    sending = [(ours, memoryview(up), theirs, bytearray()), (theirs, memoryview(down), ours, bytearray())]
+    sent = [0, 0]
+    for _ in range(100_000):
+        for at, (out, data, into, got) in enumerate(sending):
+            sent[at] += out.send(data[sent[at] : sent[at] + 96 * 1024])
+            got += into.read()
+        pair.run()
+        if sent == [len(up), len(down)] and len(sending[0][3]) + len(sending[1][3]) == sum(sent):
+            break
+    assert bytes(sending[0][3]) == up
+    assert bytes(sending[1][3]) == down
+
+
+def count(pair: Pair, side: Side, number: int) -> int:
+    """How many messages `number` a side has sent."""
+    return sum(packet.sender == side and packet.number == number for packet in pair.sent)

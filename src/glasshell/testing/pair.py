@@ -2,7 +2,7 @@
 
     pair = Pair()
     pair.run()                                  # handshake and login, as far as it goes by itself
-    channel = pair.client.mux.open("session", Session())
+    channel = pair.client.mux.open("session", SessionOpen())
     pair.run()
     assert ChannelOpened in pair.kinds("client")
 
