@@ -29,7 +29,8 @@ NOT_IN_THE_STREAM = re.compile(
       |rekeying\ in\ progress|ssh_set_newkeys:\ rekeying|ssh_msg_|load_server_config|parse_server|sshd_config
       |append_hostkey|list_hostkey|inetd|kbdint_|auth2_chall|keyboard-interactive\ devs|Set\ /proc|oom_adjust
       |user_specific_delay|do_pam|bits\ set|ssh_tty_make_modes|session_by_tty|session_pty
-      |Killing\ privsep|Setting\ controlling|rexec|recv_rexec|send_rexec|sock_set|read_passphrase|input_userauth_request:\ setting)
+      |Killing\ privsep|Setting\ controlling|rexec|recv_rexec|send_rexec|sock_set|read_passphrase
+      |input_userauth_request:\ setting)
     |debug2:\ channel\ 0:\ (read|written|rwin|window|sent\ ext|closing|obuf\ empty)|debug\d:\ chan_shutdown
     |debug3:\ channel\ 0:\ (status|will\ not)|debug1:\ session_new:\ session\ 0$
     |debug3:\ (ensure_minimum|Copy\ env)|User\ child

@@ -66,8 +66,8 @@ def message_object(record: MessageRecord) -> dict[str, Any]:
         "context": record.context, "direction": "sent" if record.sent else "received", "seq": record.seq,
         "epoch": record.epoch, "packet_length": record.packet_length,
         "padding_length": record.padding_length, "wire_length": record.wire_length,
-        "clause": shown["clause"], "fields": shown["fields"],
-        **({"malformed": shown["malformed"]} if "malformed" in shown else {}),
+        "clause": shown["clause"], "fields": plain(shown["fields"]),
+        **({"malformed": plain(shown["malformed"])} if "malformed" in shown else {}),
     }  # fmt: skip
 
 
