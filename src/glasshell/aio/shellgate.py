@@ -106,7 +106,8 @@ class AccountGatekeeper(Gatekeeper):
         if user != self._user:
             self._user, self._account = user, find_account(user)
             if self._account is not None and (objection := self._objection(self._account, peer)):
-                self._note("info", f"User {visible(user)} from {peer.address} not allowed because {objection}")
+                text = f"User {visible(user)} from {peer.address} not allowed because {objection}"
+                self._note("info", text)
                 self._account = None
         return self._account
 
@@ -158,9 +159,9 @@ class AccountGatekeeper(Gatekeeper):
         """The account of a login."""
         return _admission(login.grants[0]).account
 
-    def terminal(self, session: ServerSession) -> pty.Terminal | None:
-        """The pseudo-terminal of a session, if it has one."""
-        return self._terminals.get(session)
+    def take_terminal(self, session: ServerSession) -> pty.Terminal | None:
+        """The pseudo-terminal of a session, if it has one; whoever takes it closes it."""
+        return self._terminals.pop(session, None)
 
     def may_have_terminal(self, session: ServerSession, terminal: Terminal) -> bool:
         if not all(each.pty for each in self.permissions(session.login)) or session in self._terminals:
@@ -179,9 +180,9 @@ class AccountGatekeeper(Gatekeeper):
         return True
 
     def _drop(self, session: ServerSession) -> None:
-        opened = self._terminals.pop(session, None)
-        if opened is not None:
-            opened.close_slave()  # the other end belongs to the program, if one was started
+        """The channel is over; a terminal that no program has taken goes with it."""
+        if opened := self.take_terminal(session):
+            opened.close()
 
     def may_set(self, login: LoggedIn, name: str, value: str) -> bool:
         return self.options.accepts_variable(name)

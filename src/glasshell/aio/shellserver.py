@@ -45,11 +45,8 @@ async def run_program(session: ServerSession) -> int | None:
     if not isinstance(gate, AccountGatekeeper):
         raise UsageError("run_program serves accounts: it needs an AccountGatekeeper")
     account = gate.account(session.login)
-    if account.uid and Path(NOLOGIN).exists():
-        with suppress(OSError):
-            session.stderr.write(read_regular(NOLOGIN))
-        return NOLOGIN_STATUS
-    return await _Program(session, gate, account).run()
+    program = _Program(session, gate, account)
+    return NOLOGIN_STATUS if program.shut_out() else await program.run()
 
 
 class _Program:
@@ -59,10 +56,21 @@ class _Program:
         self._session = session
         self._options = gate.options
         self._account = account
-        self._terminal = gate.terminal(session)
+        self._terminal = gate.take_terminal(session)
         permissions = gate.permissions(session.login)
         self._forced = next((each.command for each in permissions if each.command is not None), None)
         self._key_environment = [pair for each in permissions for pair in each.environment]
+
+    def shut_out(self) -> bool:
+        """Whether nologin(5) keeps everybody but root out; its text is shown."""
+        nologin = Path(NOLOGIN)
+        if self._account.uid == 0 or not nologin.exists():
+            return False
+        with suppress(OSError):
+            self._session.stderr.write(read_regular(NOLOGIN))
+        if self._terminal is not None:
+            self._terminal.close()
+        return True
 
     async def run(self) -> int | None:
         command, original = self._command()
@@ -72,6 +80,8 @@ class _Program:
         try:
             child = start(self._account, arguments, self._environment(original), self._terminal)
         except OSError as error:
+            if self._terminal is not None:
+                self._terminal.close()
             self._session.stderr.write(f"{self._account.shell}: {error.strerror or error}\n".encode())
             return 1
         ended = _watch(child)
@@ -96,7 +106,7 @@ class _Program:
         return wanted, original
 
     def _environment(self, original: str | None) -> dict[str, str]:
-        """Later ones win: the client's, the account's, the terminal's, the key's, SetEnv, the connection's."""
+        """Later ones win: client, account, terminal, key, SetEnv, connection."""
         session, peer = self._session, self._session.login.peer
         environment = {**session.env, **base_environment(self._account)}
         if session.terminal is not None:
@@ -142,18 +152,13 @@ class _Program:
         finally:
             copying.cancel()
             feeding.cancel()
-            await asyncio.wait([feeding, asyncio.ensure_future(_settled(copying))])
+            both: list[asyncio.Future[Any]] = [feeding, copying]
+            await asyncio.wait(both)
 
     def _tell(self, end: Exit) -> int | None:
         if end.status is None:
             self._session.exit_signal(end.signal, core_dumped=end.core_dumped)
         return end.status
-
-
-async def _settled(work: asyncio.Future[Any]) -> None:
-    """Waits for `work`, however it ends."""
-    with suppress(asyncio.CancelledError, SSHError, OSError):
-        await work
 
 
 def _resize(child: Child, size: Terminal) -> None:
@@ -227,9 +232,9 @@ async def _write(target: int, data: memoryview) -> None:
 
 async def _ready(add: Callable[..., Any], remove: Callable[[int], Any], descriptor: int) -> None:
     """Waits until a descriptor can be read, or written."""
-    ready = asyncio.get_running_loop().create_future()
-    add(descriptor, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    add(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         remove(descriptor)

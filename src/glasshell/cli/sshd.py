@@ -1,0 +1,380 @@
+"""`glasshell sshd`: the server. As root it serves every account, as an ordinary user that user.
+
+What it says is the LogView of its connections' records, and of its own; nothing is printed beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import ConfigError, SSHError
+
+if TYPE_CHECKING:
+    from ..aio.server import Server, ServerConnection
+    from ..config.sshd_config import ServerConfig
+    from ..crypto.signatures import PrivateKey
+    from ..observe.hub import Hub, Sink
+
+__all__ = ["main", "parser"]
+
+FATAL: Final = 255
+"""The exit status of sshd where it cannot go on, and of `-d` when its one connection is over."""
+
+SYSTEM_FILE: Final = "/etc/ssh/sshd_config"
+USER_PORT: Final = 2222
+BACKLOG: Final = 128
+
+_QUIET: Final = ("QUIET", "FATAL")
+_LEVELS: Final = {"VERBOSE": 1, "DEBUG": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command; -h is the host key, as in sshd(8)."""
+    made = argparse.ArgumentParser(
+        prog="glasshell sshd", add_help=False,
+        description="Serves SSH: as root every account, as an ordinary user that user (port 2222, with host"
+        " keys of its own). Without -D or -d it goes to the background and logs to syslog.",
+    )  # fmt: skip
+    add = made.add_argument
+    add("--help", action="help", help="show this text and exit")
+    add("-D", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
+    add("-d", dest="debug", action="count", default=0,
+        help="serve one connection in the foreground and tell about it; -dd and -ddd tell more")
+    add("-e", dest="stderr", action="store_true", help="log to stderr instead of syslog")
+    add("-E", dest="log_file", metavar="FILE", help="append the log to FILE")
+    add("-f", dest="config", metavar="FILE", help=f"configuration file (root: {SYSTEM_FILE})")
+    add("-h", dest="host_keys", metavar="FILE", action="append", default=[],
+        help="a host key; may be repeated")
+    add("-i", dest="inetd", action="store_true", help="serve the connection on standard input")
+    add("-o", dest="options", metavar="KEYWORD=VALUE", action="append", default=[],
+        help="an option as in the configuration file")
+    add("-p", dest="ports", metavar="PORT", action="append", default=[], help="a port; may be repeated")
+    add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
+    return made  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; its exit status."""
+    arguments = parser().parse_args(argv)
+    log = None
+    try:
+        config = _configure(arguments)
+        log = _Log(arguments, config.options.log_level)
+        return _Daemon(arguments, config, log).run()
+    except SSHError as error:
+        report = log.error if log else _complain
+        report(str(error))
+        if error.hint:
+            report(error.hint)
+        return FATAL
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"glasshell sshd: {text}\n")
+
+
+# ---- the configuration
+
+
+def _configure(arguments: argparse.Namespace) -> ServerConfig:
+    """Command line first, then the file: the first value counts. Raises ConfigError."""
+    from ..config import sshd_config
+    from ..config.options import INTERNAL_SFTP, ServerOptions
+    from ..config.parse import COMMAND_LINE, Line, parse_option, read_file
+    from ..system.accounts import is_root
+    from ..system.files import find_files, read_regular
+
+    def given(name: str, values: Sequence[str]) -> list[Line]:
+        return [Line(name.lower(), (value,), COMMAND_LINE, 0, name, value) for value in values]
+
+    lines = [*given("Port", arguments.ports), *map(parse_option, arguments.options)]
+    lines += given("HostKey", arguments.host_keys)
+    path = arguments.config or (SYSTEM_FILE if is_root() else None)
+    defaults = ServerOptions()
+    if path is None:
+        defaults = ServerOptions(ports=(USER_PORT,), subsystems={"sftp": INTERNAL_SFTP})
+    elif path != "none":
+        try:
+            read = read_file(path, read_regular, find_files, base=str(Path(SYSTEM_FILE).parent))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}") from None
+        lines += [line for line in read if not (arguments.ports and line.keyword == "port")]
+    return sshd_config.load(lines, options=defaults)
+
+
+def _host_keys(config: ServerConfig, warn: Callable[[str], None]) -> list[PrivateKey]:
+    """The host keys that the policy can use. Raises ConfigError where there is none."""
+    from ..system.accounts import is_root
+    from .hostkeys import SYSTEM_KEYS, load_host_keys, users_host_keys
+
+    paths = config.options.host_keys or (SYSTEM_KEYS if is_root() else users_host_keys())
+    wanted = config.policy.host_key_algorithms
+    keys = load_host_keys(paths, warn)
+    usable = [key for key in keys if set(key.public.algorithms) & set(wanted)]
+    if not usable:
+        found = ", ".join(key.public.type for key in keys) or "no key at all"
+        raise ConfigError(
+            f"no hostkeys available -- exiting: found {found}, wanted one for {','.join(wanted)}",
+            hint="make some with `glasshell keygen` or `ssh-keygen -A`, and name others with -h",
+        )
+    return usable
+
+
+# ---- the log
+
+
+class _Log:
+    """Where the lines of every view go: stderr, a file, or syslog; and how many of them."""
+
+    def __init__(self, arguments: argparse.Namespace, level: str) -> None:
+        self.debug: int = min(arguments.debug, 3)
+        self.level = self.debug or (-1 if level in _QUIET else _LEVELS.get(level, 0))
+        self._plain = not self.debug and level == "VERBOSE"
+        self._write = self._open(arguments)
+
+    def _open(self, arguments: argparse.Namespace) -> Callable[[str], Any]:
+        if arguments.log_file:
+            try:
+                # Line by line and unbuffered: several connections, and what forks, write to it.
+                return Path(arguments.log_file).open("a", buffering=1, encoding="utf-8", newline="").write
+            except OSError as error:
+                raise ConfigError(f"log file {arguments.log_file}: {error.strerror or error}") from None
+        foreground = (arguments.foreground or self.debug) and not arguments.inetd
+        return sys.stderr.write if foreground or arguments.stderr or arguments.test else _syslog()
+
+    def view(self, *, preauth: bool = False) -> Sink:
+        """A sink that logs one connection's records, or the server's own."""
+        from ..views.log import LogView
+
+        return LogView(self.write, self.level, "server", preauth=preauth)
+
+    def write(self, line: str) -> None:
+        """Writes one line, which has its end already."""
+        if not (self._plain and line.startswith("debug1: ")):
+            with suppress(OSError, ValueError):  # nobody may be left to read it
+                self._write(line)
+
+    def error(self, text: str) -> None:
+        """What ends the program."""
+        self.write(f"{text}\r\n")
+
+
+def _syslog() -> Callable[[str], Any]:
+    import syslog
+
+    syslog.openlog("glasshell-sshd", syslog.LOG_PID, syslog.LOG_AUTH)
+    return lambda line: syslog.syslog(syslog.LOG_INFO, line.rstrip("\r\n"))
+
+
+# ---- the program
+
+
+class _Daemon:
+    """One run of the command: what it listens on, how it goes to the background, and how it ends."""
+
+    def __init__(self, arguments: argparse.Namespace, config: ServerConfig, log: _Log) -> None:
+        self.arguments = arguments
+        self.config = config
+        self.log = log
+        self.hub = self._new_hub()
+        for warning in config.warnings:
+            self._note("info", warning)
+        self.host_keys = _host_keys(config, lambda text: self._note("error", text))
+        for index, key in enumerate(self.host_keys):
+            public = key.public
+            self.hub.state("host_key_loaded", index=index, type=public.type, fingerprint=public.fingerprint())
+
+    def _new_hub(self) -> Hub:
+        from ..aio.recorder import new_hub
+
+        return new_hub("server", [self.log.view()], lambda: 0.0)
+
+    def _note(self, level: str, text: str) -> None:
+        self.hub.state("note", level=level, text=text)
+
+    def run(self) -> int:
+        if not self.config.options.pubkey:
+            raise ConfigError("PubkeyAuthentication no leaves no way to log in")
+        if self.arguments.test:
+            return 0
+        if self.arguments.inetd:
+            return asyncio.run(self._serve_one(self._inherited()))
+        sockets = self._listen()
+        if self.log.debug:
+            return asyncio.run(self._serve_first(sockets))
+        if not self.arguments.foreground:
+            _go_to_background()
+        return asyncio.run(self._serve_all(sockets))
+
+    # Sockets
+
+    def _listen(self) -> list[socket.socket]:
+        """The listening sockets. Raises ConfigError where none can be had."""
+        sockets = []
+        for address, port in self._places():
+            try:
+                sock = _bind(address, self.config.options.tcp_keepalive)
+            except OSError as error:
+                self._note("error", f"Bind to port {port} on {address[1][0]} failed: {error.strerror}.")
+                continue
+            self.hub.state("listening", address=address[1][0], port=port)
+            sockets.append(sock)
+        if not sockets:
+            raise ConfigError("Cannot bind any address.")
+        return sockets
+
+    def _places(self) -> list[tuple[tuple[int, Any], int]]:
+        """Families with socket addresses, and their ports."""
+        options = self.config.options
+        family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(options.family, socket.AF_UNSPEC)
+        found = []
+        for host, wanted in options.listen or ((None, None),):
+            for port in options.ports if wanted is None else (wanted,):
+                try:
+                    infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+                except OSError as error:
+                    raise ConfigError(f"bad addr or host: {host}: {error.strerror}") from None
+                found += [((int(info[0]), info[4]), port) for info in infos]
+        return found
+
+    def _inherited(self) -> socket.socket:
+        """The connection that inetd gave us; standard error stays the log's only where it is asked for."""
+        try:
+            sock = socket.socket(fileno=os.dup(0))
+            sock.getpeername()
+        except OSError as error:
+            raise ConfigError(f"-i wants a connected socket as standard input: {error.strerror}") from None
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):
+            os.dup2(null, descriptor)
+        os.close(null)
+        return sock
+
+    # Serving
+
+    async def _serve_all(self, sockets: Sequence[socket.socket]) -> int:
+        server = await self._server()
+        for sock in sockets:
+            await server.listen("", 0, sock=sock, backlog=BACKLOG)
+        ended = asyncio.ensure_future(server.wait_closed())
+        self._close_on_signals(server)
+        await ended
+        await server.close()
+        return 0
+
+    async def _serve_first(self, sockets: Sequence[socket.socket]) -> int:
+        """-d: the first connection, and no other; the port is free again at once."""
+        self._note("debug1", "Server will not fork when running in debugging mode.")
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            sock.setblocking(False)
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        accepting = [loop.create_task(loop.sock_accept(sock)) for sock in sockets]
+        await asyncio.wait([*accepting, loop.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        taken = [task.result()[0] for task in accepting if task.done() and not task.exception()]
+        for task in accepting:
+            task.cancel()
+        for sock in sockets:
+            sock.close()
+        return await self._serve_one(taken[0]) if taken else FATAL
+
+    async def _serve_one(self, sock: socket.socket) -> int:
+        over = asyncio.Event()
+        server = await self._server(lambda _: over.set())
+        self._close_on_signals(server)
+        await server.adopt(sock)
+        await over.wait()
+        await server.close()
+        return FATAL if self.log.debug else 0
+
+    async def _server(self, on_close: Callable[[ServerConnection], None] | None = None) -> Server:
+        from ..aio.server import serve
+        from ..aio.shellgate import AccountGatekeeper
+        from ..aio.shellserver import run_program
+
+        options = self.config.options
+        return await serve(
+            host_keys=self.host_keys, gatekeeper=AccountGatekeeper(options, self._banner()),
+            handler=run_program, subsystems=dict.fromkeys(options.subsystems, run_program),
+            policy=self._policy(), sinks=lambda peer: [_without_start(self.log.view(preauth=True))],
+            max_startups=options.max_startups, on_close=on_close, listen=False,
+        )  # fmt: skip
+
+    def _policy(self) -> Any:
+        """The policy of each connection, with the system's moduli where group exchange may want them."""
+        policy = self.config.policy
+        if any("group-exchange" in name for name in policy.kex):
+            with suppress(OSError):
+                return policy.but(moduli=Path("/etc/ssh/moduli").read_text("ascii", "replace"))
+        return policy
+
+    def _banner(self) -> str:
+        from ..system.files import read_regular
+
+        path = self.config.options.banner
+        if not path:
+            return ""
+        try:
+            return read_regular(path).decode("utf-8", "replace")
+        except OSError as error:
+            self._note("error", f"Banner {path}: {error.strerror or error}")
+            return ""
+
+    def _close_on_signals(self, server: Server) -> None:
+        loop = asyncio.get_running_loop()
+        closing: list[asyncio.Task[None]] = []
+
+        def close(number: int) -> None:
+            self._note("info", f"Received signal {number}; terminating.")
+            closing.append(loop.create_task(server.close()))
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, close, number)
+
+
+def _bind(address: tuple[int, Any], keepalive: bool) -> socket.socket:
+    """A listening socket. TCPKeepAlive is handed down to the connections it takes. Raises OSError."""
+    family, place = address
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if keepalive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _without_start(view: Sink) -> Sink:
+    """The server's own records have said already which program this is."""
+    return lambda record: None if getattr(record, "name", "") == "started" else view(record)
+
+
+def _go_to_background() -> None:
+    """Leaves the terminal: the parent returns to the shell once the sockets are bound."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(null, descriptor)
+    os.close(null)
