@@ -18,23 +18,46 @@ if TYPE_CHECKING:
     from . import errors as errors
     from .aio.client import Connection as Connection
     from .aio.client import connect as connect
+    from .aio.gatekeeper import Gatekeeper as Gatekeeper
+    from .aio.gatekeeper import KnownUsers as KnownUsers
+    from .aio.process import Terminal as Terminal
     from .aio.server import Server as Server
     from .aio.server import serve as serve
+    from .crypto.signatures import PrivateKey as PrivateKey
+    from .crypto.signatures import PublicKey as PublicKey
     from .errors import SSHError as SSHError
     from .policy import Policy as Policy
 
 # Public name -> the module it lives in; a module's own name stands for the module itself.
 _HOMES = {
     "Connection": "aio.client",
+    "Gatekeeper": "aio.gatekeeper",
+    "KnownUsers": "aio.gatekeeper",
     "Policy": "policy",
+    "PrivateKey": "crypto.signatures",
+    "PublicKey": "crypto.signatures",
     "SSHError": "errors",
     "Server": "aio.server",
+    "Terminal": "aio.process",
     "connect": "aio.client",
     "errors": "errors",
     "serve": "aio.server",
 }
 
-__all__ = ["Connection", "Policy", "SSHError", "Server", "connect", "errors", "serve"]  # noqa: F822, RUF100
+__all__ = [  # noqa: F822, RUF100
+    "Connection",
+    "Gatekeeper",
+    "KnownUsers",
+    "Policy",
+    "PrivateKey",
+    "PublicKey",
+    "SSHError",
+    "Server",
+    "Terminal",
+    "connect",
+    "errors",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -34,8 +34,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 __all__ = [
-    "AuthenticationFailed", "CannotConnect", "ChannelOpenFailed", "CommandFailed", "ConfigError", "ConnectionClosed",
-    "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected", "HostKeyRefused",
+    "AuthenticationFailed", "CannotConnect", "ChannelOpenFailed", "CommandFailed", "ConfigError",
+    "ConnectionClosed", "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected", "HostKeyRefused",
     "IntegrityError", "KeyFormatError", "LimitExceeded", "MalformedMessage", "NegotiationFailed",
     "PassphraseError", "PeerError", "ProtocolViolation", "Refused", "RequestFailed", "SSHError",
     "ServiceNotAvailable", "UsageError",

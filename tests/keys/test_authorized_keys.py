@@ -147,6 +147,7 @@ def test_a_line_that_cannot_be_enforced_is_refused(options: str) -> None:
         (f'command="{"x" * 8192}" {TEXT}', "characters"),
         ("x" * 1_000_000, "characters"),
     ],
+    ids=range(11),  # the lines hold a fresh key, and two processes must collect the same names
 )
 def test_lines_without_a_good_key(line: str, words: str) -> None:
     parsed = AuthorizedKeys.parse(f"{line}\n{TEXT}")

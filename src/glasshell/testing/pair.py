@@ -276,6 +276,7 @@ class _Tap:
 def _sealer_for(opener: Opener) -> Sealer:
     """What seals the packet that `opener` opens next."""
     sealer: Any
+    slots: tuple[str, ...]
     match opener:
         case Null():
             return opener

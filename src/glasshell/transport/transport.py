@@ -15,6 +15,8 @@ from ..errors import (
     ConnectionLost,
     Disconnected,
     LimitExceeded,
+    NegotiationFailed,
+    PeerError,
     ProtocolViolation,
     SSHError,
     UsageError,
@@ -24,6 +26,7 @@ from ..messages.declare import Message, message_name
 from ..messages.transport import (
     Debug,
     Disconnect,
+    DisconnectReason,
     ExtInfo,
     Ignore,
     Ping,
@@ -406,7 +409,10 @@ class Transport:
         """Ends the connection because of `error`: at most one DISCONNECT, then Closed."""
         reason = error.disconnect_reason
         if reason is not None and self.peer_line:
-            self._say_goodbye(reason, visible(str(error))[:200])
+            # What went wrong on our own side (a file and line of known_hosts, say) is not the peer's to know.
+            about_the_peer = isinstance(error, PeerError | NegotiationFailed)
+            text = str(error) if about_the_peer else DisconnectReason(reason).name.lower().replace("_", " ")
+            self._say_goodbye(reason, visible(text)[:200])
         self._end(error)
 
     def disconnect(self, reason: int, description: str, now: float) -> None:
