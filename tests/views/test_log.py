@@ -159,7 +159,7 @@ def offer(tape: Tape, name: str) -> None:
 def sign(tape: Tape, name: str) -> None:
     tape.received(a.UserauthPkOk("ssh-ed25519", HOST_KEY))
     tape.state("auth_key_accepted", **key(name))
-    tape.state("auth_signing", algorithm="ssh-ed25519", fingerprint=KEYS[name], method=a.HOSTBOUND)
+    tape.state("auth_signing", algorithm="ssh-ed25519", fingerprint=KEYS[name])
     body = a.HostboundRequest(True, "ssh-ed25519", HOST_KEY, HOST_KEY, b"signature")
     tape.sent(a.UserauthRequest("tester", "ssh-connection", a.HOSTBOUND, body))
 
@@ -501,6 +501,27 @@ def test_greps_of_the_article() -> None:
         want = [x for x in whole if re.search(pattern, x)]
         assert [x[:-2] for x in out if re.search(pattern, x)] == want
         assert len(want) >= 8
+
+
+def test_compression_as_grep_finds_it() -> None:
+    """The numbers and lines of `ssh -C -vvv HOST true`."""
+    tape = Tape()
+    zlib = {"compression_c2s": "zlib@openssh.com", "compression_s2c": "zlib@openssh.com"}
+    tape.state("connecting", host="127.0.0.1", address="127.0.0.1", port=2931, user="tester")
+    tape.state("negotiated", **{**AGREED, **zlib})
+    success(tape, "publickey")
+    tape.sent(c.ChannelOpen("session", 0, 2097152, 32768, c.SessionOpen()))
+    tape.state("exit_status", channel=0, status=0, signal="")
+    tape.state("compressed", deflated=(123, 111), inflated=(1118, 844))
+    tape.state("closed", sent_bytes=0, received_bytes=0)
+    ways = ("server->client", "client->server")
+    cipher = "cipher: chacha20-poly1305@openssh.com MAC: <implicit>"
+    assert [x for x in ours(tape, "client") if "compress" in x] == [
+        *(f"debug1: kex: {way} {cipher} compression: zlib@openssh.com" for way in ways),
+        "debug1: Enabling compression at level 6.",
+        "debug1: compress outgoing: raw data 123, compressed 111, factor 0.90",
+        "debug1: compress incoming: raw data 1118, compressed 844, factor 0.75",
+    ]
 
 
 def test_group_exchange_has_names_of_its_own() -> None:

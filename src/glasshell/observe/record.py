@@ -115,9 +115,10 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "error": ("the error that ended the connection or a call", "type text hint clause"),
     "disconnect": ("SSH_MSG_DISCONNECT", "sent reason description"),
     "eof": ("the peer closed its side of the socket", ""),
-    "closed": (
-        "the connection is over; `deflated` and `inflated` are (plain, compressed) bytes of zlib, if any",
-        "sent_bytes received_bytes deflated inflated",
+    "compressed": (
+        "what zlib made of the connection, told before `closed`: (plain, compressed) bytes each way",
+        "deflated inflated",
     ),
+    "closed": ("the connection is over", "sent_bytes received_bytes"),
 }  # fmt: skip
 """Every state a record may name: what it says, and its facts."""

@@ -72,6 +72,7 @@ class Story:
     valid: bool = True
     authenticated: bool = False
     delayed_compression: bool = False
+    hostbound: bool = False
     errors: list[str] = field(default_factory=list)
 
     @property

@@ -100,7 +100,7 @@ class AuthLines:
 
     def signing(self, f: Any) -> Lines:
         fingerprint = text_of(f.get("fingerprint", ""))
-        method = a.HOSTBOUND if f.get("method") == a.HOSTBOUND else "publickey"
+        method = a.HOSTBOUND if self.story.hostbound else "publickey"
         yield debug3(f"sign_and_send_pubkey: using {method} with {self.key_type} {fingerprint}")
         yield debug3(f"sign_and_send_pubkey: signing using {f.get('algorithm')} {fingerprint}")
 

@@ -55,6 +55,7 @@ class ConnectionLines:
         self.pty = False
         self.began: float | None = None
         self.disconnected = False
+        self.zlib: Mapping[str, Any] = {}
 
     def messages(self) -> Mapping[tuple[bool, int], Handler]:
         """Handlers by (sent, number)."""
@@ -92,6 +93,7 @@ class ConnectionLines:
             "exit_status": self.exited,
             "forward": self.forward,
             "disconnect": self.note_disconnect,
+            "compressed": self.compressed,
             "closed": self.closed,
         }
 
@@ -427,12 +429,16 @@ class ConnectionLines:
                 rates = f"sent {sent / seconds:.1f}, received {received / seconds:.1f}"
                 yield verbose(f"Bytes per second: {rates}")
         yield debug1(f"Exit status {-1 if self.exit_status is None else self.exit_status}")
-        yield from self.compressed(f)
+        yield from self.factors()
 
     def compressed(self, f: Any) -> Lines:
+        self.zlib = f
+        return ()
+
+    def factors(self) -> Lines:
         for way, name in (("outgoing", "deflated"), ("incoming", "inflated")):
-            if f.get(name):
-                plain, packed = f[name]
+            if self.zlib.get(name):
+                plain, packed = self.zlib[name]
                 factor = packed / plain if plain else 0.0
                 told = f"raw data {plain}, compressed {packed}, factor {factor:.2f}"
                 yield debug1(f"compress {way}: {told}")

@@ -312,6 +312,8 @@ class TransportLines:
         yield debug1("SSH2_MSG_EXT_INFO received")
         known = ("server-sig-algs", "publickey-hostbound@openssh.com", "ping@openssh.com")
         for extension in m.extensions:
+            if extension.name == "publickey-hostbound@openssh.com":
+                self.story.hostbound = extension.value == b"0"
             if extension.name in known:
                 told = f"{extension.name}=<{visible(extension.value)}>"
             else:
