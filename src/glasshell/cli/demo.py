@@ -1,0 +1,86 @@
+"""`glasshell demo`: a server, a client, and the timeline of their whole connection.
+
+The server serves this account on a loopback port with keys made for the occasion; nothing of the system's
+is read or changed. The client logs in without a password and runs a command on a pseudo-terminal and another
+one on a second channel at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ..views.timeline import Timeline
+
+HOST: Final = "127.0.0.1"
+ON_TERMINAL: Final = 'echo "a terminal of $(stty size | tr " " x), $(tty), for $(whoami)"'
+ON_PIPES: Final = "echo a second channel at the same time; exit 3"
+SECONDS: Final = 30.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(prog="glasshell demo", description=(__doc__ or "").partition(": ")[2])
+    made.add_argument("--svg", metavar="FILE", type=Path, help="draw the timeline into FILE as well")
+    made.add_argument("--trace", metavar="FILE", help="write every record to FILE (.jsonl or .sqlog)")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the demonstration; 0 when everything went as it should."""
+    options = parser().parse_args(arguments)
+    from ..views.timeline import Timeline
+
+    timeline = Timeline()
+    asyncio.run(_connection(timeline, options.trace))
+    print()
+    timeline.render(None, sys.stdout.isatty(), sys.stdout)
+    if options.svg:
+        options.svg.write_text(timeline.to_svg(120, "glasshell demo"), encoding="utf-8")
+    return 0
+
+
+async def _connection(timeline: Timeline, trace: str | None) -> None:
+    from ..aio.client import connect
+    from ..aio.process import Terminal
+    from ..aio.server import serve
+    from ..aio.shellgate import AccountGatekeeper
+    from ..aio.shellserver import run_program
+    from ..config.options import ServerOptions
+    from ..crypto.signatures import PrivateKey
+    from ..keys.public import dump_public_key
+    from ..views.trace import open_trace
+
+    host_key, user_key = PrivateKey.generate("ssh-ed25519"), PrivateKey.generate("ssh-ed25519")
+    file = open_trace(trace) if trace else None
+    with TemporaryDirectory() as folder:
+        authorized = Path(folder, "authorized_keys")
+        authorized.write_text(dump_public_key(user_key.public, "demo") + "\n")
+        # Only root's daemon reads the file as another user; the folder is ours alone.
+        options = ServerOptions(authorized_keys=(str(authorized),), strict_modes=False, root_login="yes")
+        async with serve(
+            HOST, 0, host_keys=[host_key], gatekeeper=AccountGatekeeper(options), handler=run_program
+        ) as server:
+            print(f"a server on {HOST} port {server.port}, host key {host_key.public.fingerprint()}")
+            async with connect(
+                HOST, server.port, user=getpass.getuser(), keys=[user_key], agent=False,
+                known_hosts=host_key.public, deadline=SECONDS, sinks=[timeline, *([file] if file else [])],
+            ) as connection:  # fmt: skip
+                terminal = Terminal(os.environ.get("TERM", "xterm"))
+                results = await asyncio.gather(
+                    connection.run(ON_TERMINAL, pty=terminal, deadline=SECONDS),
+                    connection.run(ON_PIPES, deadline=SECONDS),
+                )
+                for result in results:
+                    print(f"$ {result.command}\n{result.stdout.rstrip()}")
+                    print(f"exit status {result.status}")
+    if file:
+        file.close()
