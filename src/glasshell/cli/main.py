@@ -1,0 +1,62 @@
+"""`glasshell COMMAND ...`: finds the command's file and runs it. Imports are late: start-up matters."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+COMMANDS: Final = {
+    "ssh": "log in to a server, or run a command there",
+    "sshd": "serve logins",
+    "keygen": "make, show and change keys",
+    "demo": "a server, a client and the timeline of their whole connection",
+}
+
+USAGE: Final = "usage: glasshell COMMAND ...\n       glasshell --version\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["--version"], ["-V"]):
+        from .. import __version__
+
+        print(f"glasshell {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help(), end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else 255
+    if words[0] not in COMMANDS:
+        print(f"glasshell: there is no command {words[0]!r}\n{_help()}", end="", file=sys.stderr)
+        return 255
+    return _run(words[0], words[1:])
+
+
+def _help() -> str:
+    lines = [f"  {name:8} {about}\n" for name, about in COMMANDS.items()]
+    return "".join([USAGE, "\nSSH made of glass. The commands:\n\n", *lines])
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from ..errors import SSHError
+
+    try:
+        status: int = import_module(f".{name}", __package__).main(arguments)
+        sys.stdout.flush()
+        return status
+    except SSHError as error:
+        from .report import report
+
+        return report(error, name)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 255
+    except KeyboardInterrupt:
+        # The shell above wants to see that it was the signal, or it would go on with its script.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        return 130
