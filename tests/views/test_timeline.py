@@ -139,6 +139,17 @@ def test_channels_and_directions_fold_apart() -> None:
     ]
 
 
+def test_channels_are_called_by_our_number_in_both_directions() -> None:
+    tape = Tape()
+    tape.sent(c.ChannelOpen("session", 2, 1000, 1000, c.SessionOpen()))
+    tape.received(c.ChannelOpenConfirmation(2, 70, 1000, 1000, b""))
+    tape.sent(c.ChannelRequest(70, "exec", True, c.Exec("true")), c.ChannelData(70, b"abc"))
+    tape.received(c.ChannelSuccess(2), c.ChannelClose(2))
+    tape.sent(c.ChannelClose(70))
+    rows = told(tape).lines.rows
+    assert [r.facts for r in rows[2:]] == ["ch=2 exec true want_reply", "ch=2", "ch=2", "ch=2", "ch=2"]
+
+
 def test_a_long_connection_stays_bounded() -> None:
     tape = Tape()
     for _ in range(Rows.LIMIT + 500):

@@ -14,23 +14,30 @@ MAX_PAYLOAD: Final = 256 * 1024
 class Compressor:
     """Deflates the payloads of one direction."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_stream", "packed", "plain")
 
     def __init__(self) -> None:
         self._stream = zlib.compressobj()
+        self.plain = self.packed = 0
+        """Bytes taken, and what became of them."""
 
     def compress(self, payload: bytes | bytearray | memoryview) -> bytes:
         """`payload`, compressed and flushed, so that the peer can read it at once."""
-        return self._stream.compress(payload) + self._stream.flush(zlib.Z_PARTIAL_FLUSH)
+        packed = self._stream.compress(payload) + self._stream.flush(zlib.Z_PARTIAL_FLUSH)
+        self.plain += len(payload)
+        self.packed += len(packed)
+        return packed
 
 
 class Decompressor:
     """Inflates the payloads of one direction."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_stream", "packed", "plain")
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj()
+        self.plain = self.packed = 0
+        """Bytes given, and what they were made of."""
 
     def decompress(self, data: bytes | bytearray | memoryview, limit: int = MAX_PAYLOAD) -> bytes:
         """One payload of at most `limit` bytes.
@@ -46,4 +53,6 @@ class Decompressor:
             raise LimitExceeded(f"a payload that inflates to more than {limit} bytes", clause="RFC 4253 6.2")
         if self._stream.eof or not payload:
             raise MalformedMessage("compressed data without a payload of its own", clause="RFC 4253 6.2")
+        self.plain += len(payload)
+        self.packed += len(data)
         return payload

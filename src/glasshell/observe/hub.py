@@ -46,11 +46,14 @@ class Hub:
 
     def message(
         self, *, sent: bool, seq: int, epoch: int, context: str, payload: bytes,
-        packet_length: int, padding_length: int, wire_length: int,
+        packet_length: int, padding_length: int, wire_length: int, at: float = 0.0,
     ) -> None:  # fmt: skip
-        """Tells of one packet; its secret fields are wiped here, before any sink sees it."""
+        """Tells of one packet; its secret fields are wiped here, before any sink sees it.
+
+        `at` is when a received one came: it may have waited for an answer since.
+        """
         record = MessageRecord(
-            self.now - self.start, sent, seq, epoch, context, payload[0] if payload else 0,
+            (self.now if sent else at) - self.start, sent, seq, epoch, context, payload[0] if payload else 0,
             redact(payload, context), packet_length, padding_length, wire_length,
         )  # fmt: skip
         if sent:
@@ -63,7 +66,8 @@ class Hub:
         self.now = now
         while self._waiting:
             record = self._waiting.popleft()
-            record.time = now - self.start
+            if isinstance(record, StateRecord) or record.sent:
+                record.time = now - self.start
             self._deliver(record)
 
     def _publish(self, record: Record) -> None:

@@ -2,7 +2,8 @@
 
 Every log, timeline, capture and metric is a view of this stream, and of nothing else. Times are
 seconds since the connection's start on a clock that never goes back; a message's time is that of
-the socket call that carried it.
+the socket call that carried it. Records come in the order in which things were done: a message that
+waited for an answer of the application comes after that answer, with the time at which it arrived.
 """
 
 from __future__ import annotations

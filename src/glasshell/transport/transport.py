@@ -66,6 +66,7 @@ class Transport:
         self.random = random
         self.hub = hub
         self.now = 0.0
+        self._arrived = 0.0
         self.auth_context = ""
         self.inbound = Inbound()
         self.outbound = Outbound(random)
@@ -136,6 +137,7 @@ class Transport:
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Takes bytes of the socket and works through the packets that they complete."""
         self._set_now(now)
+        self._arrived = now
         if self.closed:
             return
         try:
@@ -232,7 +234,7 @@ class Transport:
         self.hub.message(
             sent=False, seq=(inbound.seq - 1) % (1 << 32), epoch=inbound.epoch,
             context=self._context(payload[0]), payload=bytes(payload),
-            packet_length=length, padding_length=padding, wire_length=wire,
+            packet_length=length, padding_length=padding, wire_length=wire, at=self._arrived,
         )  # fmt: skip
 
     def _context(self, number: int) -> str:
@@ -444,11 +446,19 @@ class Transport:
             )
         self.on_closed(error)
         if self.hub:
+            self._tell_compressed()
             sent, received = self.outbound.total_bytes, self.inbound.total_bytes
             self.hub.state("closed", sent_bytes=sent, received_bytes=received)
         self.events.append(Closed(error))
         self.phase = Phase.CLOSED
         self._slots = [None] * 256
+
+    def _tell_compressed(self) -> None:
+        deflate, inflate = self.outbound.compressor, self.inbound.decompressor
+        if self.hub and deflate and inflate:
+            self.hub.state(
+                "compressed", deflated=(deflate.plain, deflate.packed), inflated=(inflate.plain, inflate.packed)
+            )
 
     def _eof_hint(self) -> str:
         if self.phase is Phase.IDENTIFICATION:

@@ -89,6 +89,7 @@ class Clock:
         self.now = 0.0
         self._lines: set[str] = set()
         self._channels: dict[int, int] = {}
+        self._open: set[int] = set()
 
     def hear(self, record: Record) -> Phase:
         """Takes one record; answers with the phase that it is shown in."""
@@ -104,6 +105,13 @@ class Clock:
         shown = self.phase if Phase.TEARDOWN in (before, self.phase) else before
         self.spent.setdefault(shown, Spent())
         return shown
+
+    def channel(self, record: MessageRecord) -> int:
+        """Our number of the channel that a message (93 to 100) is about: it names the receiver's."""
+        (number,) = _numbers(record, 1)
+        if not record.sent:
+            return number
+        return next((ours for ours, peers in self._channels.items() if peers == number), number)
 
     def _came(self, record: Record) -> bool:
         if isinstance(record, MessageRecord):
@@ -137,12 +145,15 @@ class Clock:
             first, second = _numbers(record, 2)
             ours, peers = (second, first) if record.sent else (first, second)
             self._channels[ours] = peers
+            self._open.add(ours)
             return Phase.CONNECTION
         if record.number == 97:
-            (number,) = _numbers(record, 1)
-            ours = next((a for a, b in self._channels.items() if b == number), -1) if record.sent else number
-            self._channels.pop(ours, None)
-            return self.phase if self._channels else Phase.TEARDOWN
+            ours = self.channel(record)
+            if ours in self._open:
+                self._open.discard(ours)
+            else:  # both sides have closed it: its numbers are free again
+                self._channels.pop(ours, None)
+            return self.phase if self._open else Phase.TEARDOWN
         return Phase.CONNECTION if record.number == 90 and self.phase is Phase.TEARDOWN else self.phase
 
 
@@ -369,14 +380,15 @@ class Timeline:
 
     def __call__(self, record: Record) -> None:
         """Takes one record."""
+        channel = self.clock.channel(record) if isinstance(record, MessageRecord) else 0
         phase = self.clock.hear(record)
         self.trips.hear(record)
         if isinstance(record, MessageRecord):
-            self._message(record, phase)
+            self._message(record, phase, channel)
         else:
             self._state(record, phase)
 
-    def _message(self, record: MessageRecord, phase: Phase) -> None:
+    def _message(self, record: MessageRecord, phase: Phase, channel: int) -> None:
         self.told.messages[record.sent] += 1
         self.told.octets[record.sent] += record.wire_length
         row = Row(
@@ -385,9 +397,10 @@ class Timeline:
         )  # fmt: skip
         if record.number not in Rows.BULK:
             row.facts = facts_of(record.payload, record.context)
+            if 93 <= record.number <= 100:
+                row.facts = " ".join((f"ch={channel}", *row.facts.split(" ")[1:]))
             self.lines.add(row)
             return
-        (channel,) = _numbers(record, 1)
         row.facts = f"ch={channel}"
         row.content = _content(record)
         self.lines.add_bulk(row, (record.sent, record.number, channel))
