@@ -25,6 +25,9 @@ __all__ = ["run_program", "sftp_command"]
 CHUNK: Final = 64 * 1024
 """Bytes moved at once; a pipe of Linux holds as many."""
 
+ENDING: Final = 0.25
+"""Seconds that a program may take to end once nobody holds its output."""
+
 SFTP_SERVERS: Final = (
     "/usr/lib/openssh/sftp-server", "/usr/lib/ssh/sftp-server", "/usr/libexec/openssh/sftp-server",
     "/usr/libexec/sftp-server", "/usr/lib/sftp-server",
@@ -145,8 +148,12 @@ class _Program:
         copying = asyncio.gather(*outputs)
         try:
             await copying
-            session.stdout.write_eof()
-            await asyncio.shield(ended)
+            # PuTTY closes a channel once both sides have said EOF, and an exit status that comes after
+            # that is lost: EOF waits for a program that is about to end.
+            await asyncio.wait([ended], timeout=ENDING)
+            if not ended.done():
+                session.stdout.write_eof()
+                await asyncio.shield(ended)
             await session.stderr.flushed()
             await session.stdout.flushed()
         finally:

@@ -177,7 +177,8 @@ def _spawn(
     root = is_root()
     try:
         return subprocess.Popen(
-            list(arguments), executable=account.shell, env=dict(environment),
+            [_raw(argument) for argument in arguments], executable=account.shell,
+            env={_raw(name): _raw(value) for name, value in environment.items()},
             stdin=streams[0], stdout=streams[1], stderr=streams[2],
             user=account.uid if root else None, group=account.gid if root else None,
             extra_groups=account.groups if root else None,
@@ -185,6 +186,11 @@ def _spawn(
         )  # fmt: skip
     except (subprocess.SubprocessError, ValueError) as error:
         raise OSError(None, f"cannot start {account.shell}: {error}") from None
+
+
+def _raw(text: str) -> bytes:
+    """The bytes that came from the peer, whatever the locale of this process is."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _controlling_terminal() -> None:

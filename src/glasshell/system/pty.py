@@ -6,6 +6,7 @@ have is passed over, as the RFC asks for. `termios` and `fcntl` are imported lat
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import sys
@@ -95,12 +96,18 @@ def _tty_group(account: Account) -> tuple[int, int]:
         return account.gid, 0o600
 
 
+def _opened(descriptor: int) -> int:
+    if descriptor < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return descriptor
+
+
 def set_size(descriptor: int, columns: int, rows: int, width: int = 0, height: int = 0) -> None:
     """Sets the size in characters, and in pixels; programs on the terminal get SIGWINCH. Raises OSError."""
     import fcntl
     import termios
 
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, width, height))
+    fcntl.ioctl(_opened(descriptor), termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, width, height))
 
 
 def get_size(descriptor: int) -> tuple[int, int, int, int]:
@@ -108,7 +115,7 @@ def get_size(descriptor: int) -> tuple[int, int, int, int]:
     import fcntl
     import termios
 
-    raw = fcntl.ioctl(descriptor, termios.TIOCGWINSZ, b"\0" * 8)
+    raw = fcntl.ioctl(_opened(descriptor), termios.TIOCGWINSZ, b"\0" * 8)
     rows, columns, width, height = struct.unpack("HHHH", raw)
     return columns, rows, width, height
 
@@ -118,7 +125,7 @@ def send_break(descriptor: int) -> None:
     import termios
 
     try:
-        termios.tcsendbreak(descriptor, 0)
+        termios.tcsendbreak(_opened(descriptor), 0)
     except termios.error as error:
         raise OSError(*error.args) from None
 
@@ -128,12 +135,15 @@ def apply_modes(descriptor: int, modes: Mapping[str, int]) -> None:
     import termios
 
     try:
-        attributes = termios.tcgetattr(descriptor)
+        attributes = termios.tcgetattr(_opened(descriptor))
         for name, value in modes.items():
             _set_mode(attributes, name, value)
         termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
     except termios.error as error:
-        raise OSError(*error.args) from None
+        # A pseudo-terminal has 8 bits and no parity whatever is asked for; glibc says so after it has
+        # done all the rest.
+        if error.args[0] != errno.EINVAL:
+            raise OSError(*error.args) from None
 
 
 def read_modes(descriptor: int) -> dict[str, int]:
@@ -141,7 +151,7 @@ def read_modes(descriptor: int) -> dict[str, int]:
     import termios
 
     try:
-        attributes = termios.tcgetattr(descriptor)
+        attributes = termios.tcgetattr(_opened(descriptor))
     except termios.error as error:
         raise OSError(*error.args) from None
     modes = {}
