@@ -112,6 +112,11 @@ class Endpoint:
             raise
         return streams
 
+    async def idle(self) -> None:
+        """Waits until no channel is left."""
+        while self._channels:
+            await asyncio.wait([streams.closed for streams in self._channels.values()])
+
     async def global_request(self, name: str, body: Struct) -> tuple[bool, bytes]:
         """Asks a global request: whether it was granted, and what was said with that."""
         if self.core.closed:

@@ -46,7 +46,8 @@ def _run(name: str, arguments: list[str]) -> int:
 
     try:
         status: int = import_module(f".{name}", __package__).main(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
         return status
     except SSHError as error:
         from .report import report

@@ -43,14 +43,14 @@ def write_all(descriptor: int, data: bytes) -> None:
 async def _ready(
     descriptor: int, add: Callable[..., object], remove: Callable[[int], object]
 ) -> None:
-    ready = asyncio.get_running_loop().create_future()
+    ready = asyncio.Event()
     try:
-        add(descriptor, lambda: ready.done() or ready.set_result(None))
+        add(descriptor, ready.set)
     except (PermissionError, NotImplementedError):  # regular files and /dev/null are always ready
         await asyncio.sleep(0)
         return
     try:
-        await ready
+        await ready.wait()
     finally:
         remove(descriptor)
 

@@ -1,0 +1,327 @@
+"""One run of `glasshell ssh`: connect, log in, forward, run the program, and give back its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from ..aio.agent import usable
+from ..aio.client import Connection
+from ..aio.dial import dial
+from ..aio.login import Login
+from ..aio.recorder import Recorder
+from ..aio.trust import Trust
+from ..config.ssh_config import ClientOptions, Forward
+from ..errors import CannotConnect, DeadlineExceeded, SSHError
+from ..keys.patterns import match_pattern
+from ..observe.record import Record
+from ..views.log import LogView
+from ..views.timeline import Timeline
+from ..views.trace import Trace, open_trace
+from . import terminal
+from .questions import Questions
+from .report import FAILED
+from .session import Session
+from .stdio import write_all
+
+if TYPE_CHECKING:
+    from ..aio.forward import Listener
+    from .ssh import Invocation
+
+__all__ = ["run"]
+
+FAMILIES: Final = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
+LEVELS: Final = {"VERBOSE": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
+SIGNALS: Final = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")
+
+
+def run(said: Invocation, options: ClientOptions, ready: Callable[[], None]) -> int:
+    """Does it all; `ready` is called when the program runs, or everything is forwarded.
+
+    Raises SSHError for what cannot even begin: a log or trace file that cannot be written.
+    """
+    views = Views(said, options)
+    try:
+        return asyncio.run(Client(said, options, views, ready).run())
+    finally:
+        views.finish()
+
+
+class Views:
+    """Who looks on: the log, the timeline, the trace."""
+
+    def __init__(self, said: Invocation, options: ClientOptions) -> None:
+        self.quiet = options.log_level in ("QUIET", "FATAL")
+        self._verbose = options.log_level == "VERBOSE"
+        self._descriptor = 2 if said.log_file is None else _open_log(said.log_file)
+        self._log = LogView(self._write, LEVELS.get(options.log_level, 0), "client")
+        self._timeline = Timeline() if said.timeline else None
+        self._trace: Trace | None = open_trace(said.trace) if said.trace else None
+        views = (None if self.quiet else self._log, self._timeline, self._trace)
+        self.sinks: tuple[Callable[[Record], None], ...] = tuple(view for view in views if view is not None)
+
+    @property
+    def told(self) -> bool:
+        """Whether an error has been written."""
+        return self.quiet or self._log.told
+
+    def warn(self, text: str) -> None:
+        """A line that ssh(1) writes beside its log."""
+        if not self.quiet:
+            self._write(text + "\r\n")
+
+    def banner(self, text: str) -> None:
+        """What the server says before the login."""
+        if not self.quiet:
+            write_all(2, text.encode("utf-8", "surrogateescape"))
+
+    def finish(self) -> None:
+        """Draws the timeline, closes the files."""
+        if self._trace is not None:
+            self._trace.close()
+        if self._timeline is not None:
+            with suppress(OSError):
+                self._timeline.render(None, sys.stderr.isatty(), sys.stderr)
+
+    def _write(self, text: str) -> None:
+        # LogLevel VERBOSE is what -v says without its debugging.
+        if not (self._verbose and text.startswith("debug")):
+            write_all(self._descriptor, text.encode("utf-8", "replace"))
+
+
+def _open_log(path: str) -> int:
+    from ..errors import ConfigError
+
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise ConfigError(f"Couldn't open logfile {path}: {error.strerror}") from None
+
+
+class Client:
+    """One connection of the program, from the first look-up to the exit status."""
+
+    def __init__(
+        self, said: Invocation, options: ClientOptions, views: Views, ready: Callable[[], None]
+    ) -> None:
+        self._said = said
+        self._options = options
+        self._views = views
+        self._ready = ready
+        self._signal: signal.Signals | None = None
+        self._in_session = False
+        self._recorder: Recorder
+
+    async def run(self) -> int:
+        """The exit status. Errors have been told when this returns; ^C before the session is raised."""
+        loop = asyncio.get_running_loop()
+        self._recorder = Recorder("client", self._views.sinks, loop.time)
+        self._catch_signals()
+        try:
+            self._tell_options()
+            connection = await self._connect()
+            self._in_session = True
+            try:
+                return await self._serve(connection)
+            finally:
+                await connection.close()
+        except SSHError as error:
+            self._tell(error)
+            return FAILED
+        except asyncio.CancelledError:
+            return self._killed()
+
+    # Signals
+
+    def _catch_signals(self) -> None:
+        """A signal ends the run as an error does, so that the terminal is left as it was."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def caught(number: signal.Signals) -> None:
+            self._signal = number
+            task.cancel()
+
+        for name in SIGNALS:
+            number = getattr(signal, name, None)
+            # What nohup(1) has switched off stays so.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                with suppress(NotImplementedError):
+                    loop.add_signal_handler(number, caught, number)
+
+    def _killed(self) -> int:
+        if self._signal is None or (self._signal is signal.SIGINT and not self._in_session):
+            raise KeyboardInterrupt
+        if self._signal is signal.SIGTERM and self._options.session_type == "none":
+            return 0  # as ssh(1): to end what only forwards is no error
+        self._note("verbose", f"Killed by signal {self._signal.value}.")
+        return FAILED
+
+    # What is told
+
+    def _note(self, level: str, text: str) -> None:
+        self._recorder.state("note", level=level, text=text)
+
+    def _tell_options(self) -> None:
+        for name, facts in self._options.told:
+            self._recorder.state(name, **facts)
+        for text in self._options.warnings:
+            self._note("info", text)
+
+    def _tell(self, error: SSHError) -> None:
+        if not self._views.told:
+            self._recorder.state(
+                "error", type=type(error).__name__, text=str(error), hint=error.hint, clause=error.clause
+            )
+
+    # Connecting
+
+    async def _connect(self) -> Connection:
+        """A connection that is logged in. ConnectTimeout lasts until the server has shown its key."""
+        options = self._options
+        seconds = options.connect_timeout
+        scope = asyncio.timeout(seconds)
+
+        def shown(record: Record) -> None:
+            if getattr(record, "name", "") == "host_key":
+                self._recorder.hub.remove(shown)
+                scope.reschedule(None)
+
+        self._recorder.hub.add(shown)
+        try:
+            async with scope:
+                sock = await self._dial()
+                connection = self._connection()
+                await connection.start(sock)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            where = f"{options.hostname} port {options.port}"
+            raise DeadlineExceeded(f"connecting to {where} was not done within {seconds} seconds") from error
+        return connection
+
+    async def _dial(self) -> socket.socket:
+        options = self._options
+        for attempt in range(options.connection_attempts):
+            if attempt:
+                await asyncio.sleep(1)
+            try:
+                sock = await dial(
+                    options.hostname, options.port, family=FAMILIES[options.address_family],
+                    bind=options.bind_address or "", user=options.user, state=self._recorder.state,
+                )  # fmt: skip
+            except CannotConnect:
+                if attempt + 1 == options.connection_attempts:
+                    raise
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.tcp_keepalive)
+                return sock
+        raise CannotConnect("no attempt to connect was allowed")
+
+    def _connection(self) -> Connection:
+        options, recorder, views = self._options, self._recorder, self._views
+        questions = Questions(options, views.warn)
+        kind = _Ordered if options.host_key_algorithms is not None else Trust
+        trust = kind(
+            options.hostname.lower(), options.port,
+            known_hosts=(*options.user_known_hosts, *options.global_known_hosts),
+            strict=options.strict_host_key_checking, alias=options.host_key_alias,
+            hashed=options.hash_known_hosts, ask=questions.host_key, warn=views.warn,
+        )  # fmt: skip
+        agent = True if options.identity_agent is None else options.identity_agent
+        login = Login(
+            options.user, options.hostname.lower(), keys=options.identity_files, agent=usable(agent),
+            agent_only=options.identities_only, order=options.methods, asking=questions.asking,
+            state=recorder.state,
+        )  # fmt: skip
+        login.tell_files()
+        return Connection(
+            options.hostname, options.port, options.user, policy=options.policy(), trust=trust, login=login,
+            recorder=recorder, sinks=bool(views.sinks), on_banner=views.banner,
+        )  # fmt: skip
+
+    # Once logged in
+
+    async def _serve(self, connection: Connection) -> int:
+        options, said = self._options, self._said
+        if not options.clear_all_forwardings:
+            await self._forward(connection)
+        session = Session(connection, escape=options.escape_char, stdin=not options.stdin_null)
+        if said.stdio_forward is not None:
+            return await session.stdio_forward(*said.stdio_forward, self._go)
+        if options.session_type == "none":
+            self._go()
+            connection.link.state("interactive", pty=False)
+            await connection.wait_closed()
+            raise connection.failure()
+        status = await session.program(
+            self._said.command or options.remote_command,
+            subsystem=options.session_type == "subsystem", environment=self._environment(),
+            pty=terminal.current(0) if self._wants_terminal() else None,
+            ready=self._go,
+        )  # fmt: skip
+        await connection.idle()
+        return status
+
+    def _go(self) -> None:
+        """Everything is set up."""
+        if self._options.fork:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.close(null)
+        self._ready()
+
+    def _wants_terminal(self) -> bool:
+        options = self._options
+        shell = not (self._said.command or options.remote_command)
+        wanted = options.request_tty in ("yes", "force") or (options.request_tty == "auto" and shell)
+        if options.request_tty == "force" or not wanted:
+            return wanted
+        if options.stdin_null or not os.isatty(0):
+            self._note("info", "Pseudo-terminal will not be allocated because stdin is not a terminal.")
+            return False
+        return True
+
+    def _environment(self) -> dict[str, str]:
+        sent = {
+            name: value
+            for name, value in os.environ.items()
+            if any(match_pattern(name, pattern) for pattern in self._options.send_env)
+        }
+        return {**dict(self._options.set_env), **sent}
+
+    async def _forward(self, connection: Connection) -> None:
+        options = self._options
+        for forward in options.local_forwards:
+            bind = forward.bind if forward.bind is not None else "" if options.gateway_ports else "localhost"
+            await self._request(forward, "local", connection.forward_local, bind)
+        for forward in options.remote_forwards:
+            bind = "localhost" if forward.bind is None else forward.bind
+            listener = await self._request(forward, "remote", connection.forward_remote, bind)
+            if listener is not None and not forward.port:
+                target = f"{forward.host}:{forward.host_port}"
+                self._note("info", f"Allocated port {listener.port} for remote forward to {target}")
+
+    async def _request(
+        self, forward: Forward, kind: str, ask: Callable[..., Awaitable[Listener]], bind: str
+    ) -> Listener | None:
+        try:
+            return await ask(bind, forward.port, forward.host, forward.host_port)
+        except SSHError as error:
+            if self._options.exit_on_forward_failure:
+                raise
+            self._note("info", f"Could not request {kind} forwarding: {error}")
+            return None
+
+
+class _Ordered(Trust):
+    """A trust that leaves the algorithms in the order that the user gave them."""
+
+    def order(self, algorithms: Sequence[str]) -> tuple[str, ...]:
+        return tuple(algorithms)

@@ -1,0 +1,62 @@
+"""What ssh(1) asks a person, in its words; nobody is asked under BatchMode, or without a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..aio.login import Asking
+from ..aio.trust import AskHostKey, NewHostKey
+from ..config.ssh_config import ClientOptions
+from ..events import PromptsShown
+from ..wire import Secret
+from .terminal import ask
+
+__all__ = ["Questions"]
+
+
+class Questions:
+    """The questions of one connection: `host_key` for Trust, `asking` for Login."""
+
+    def __init__(self, options: ClientOptions, warn: Callable[[str], None]) -> None:
+        self._who = f"{options.user}@{options.hostname.lower()}"
+        self._left = options.number_of_password_prompts
+        self.host_key: AskHostKey | None = None
+        self.asking = Asking(warn=warn)
+        if not options.batch_mode:
+            self.host_key = self._host_key
+            self.asking = Asking(
+                passphrase=self._passphrase, password=self._password, prompts=self._prompts, warn=warn
+            )
+
+    async def _host_key(self, new: NewHostKey) -> bool:
+        prompt = f"{new.text}\nAre you sure you want to continue connecting (yes/no/[fingerprint])? "
+        while (said := await ask(prompt, echo=True)) is not None:
+            answer = said.text().strip()
+            if answer.lower() == "yes" or answer == new.key.fingerprint():
+                return True
+            if answer.lower() == "no":
+                return False
+            prompt = "Please type 'yes', 'no' or the fingerprint: "
+        return False
+
+    async def _passphrase(self, path: str) -> Secret | None:
+        return await ask(f"Enter passphrase for key '{path}': ")
+
+    async def _password(self, prompt: str) -> Secret | None:
+        self._left -= 1
+        return await ask(prompt) if self._left >= 0 else None
+
+    async def _prompts(self, shown: PromptsShown) -> Sequence[Secret] | None:
+        for text in (shown.name, shown.instruction):
+            if text:
+                self.asking.warn(text)
+        if not shown.prompts:
+            return ()
+        self._left -= 1
+        answers = []
+        for prompt in shown.prompts:
+            answer = await ask(f"({self._who}) {prompt.text}", echo=prompt.echo) if self._left >= 0 else None
+            if answer is None:
+                return None
+            answers.append(answer)
+        return answers

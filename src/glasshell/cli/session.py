@@ -1,0 +1,190 @@
+"""A program on the server with this process's standard streams, and the keys that control it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from ..aio.channels import ChannelIO
+from ..aio.client import Connection
+from ..aio.process import Process, Terminal
+from ..aio.streams import Reader, Writer
+from ..aio.tasks import together
+from ..errors import ConnectionClosed, SSHError
+from ..messages.connection import Eow, NoMoreSessions
+from ..system import pty as device
+from .report import FAILED
+from .stdio import CHUNK, Input, Output, write_all
+from .terminal import HELP, Escapes, Piece, RawMode
+
+__all__ = ["Session"]
+
+NO_MORE_SESSIONS: Final = "no-more-sessions@openssh.com"
+
+
+class Session:
+    """What one channel of the connection is to the user."""
+
+    def __init__(self, connection: Connection, *, escape: str | None, stdin: bool) -> None:
+        """`escape` is the escape character of terminals; without `stdin` the program's input is empty."""
+        self._connection = connection
+        self._escape = escape
+        self._stdin = stdin
+        self._process: Process | None = None
+        self._raw = RawMode(0)
+
+    async def program(
+        self, command: str | None, *, subsystem: bool, environment: Mapping[str, str],
+        pty: Terminal | None, ready: Callable[[], None],
+    ) -> int:  # fmt: skip
+        """Runs the command, the subsystem of that name, or a shell. Returns its exit status.
+
+        255 stands for a program that a signal ended, as with ssh(1), and for `~.`.
+        """
+        opening = asyncio.ensure_future(
+            self._connection.open(
+                None if subsystem else command, subsystem=command if subsystem else None, env=environment,
+                pty=pty,
+            )
+        )  # fmt: skip
+        await asyncio.sleep(0)  # the channel is asked for; what follows stands behind it
+        self._promise()
+        self._connection.link.state("interactive", pty=pty is not None)
+        self._process = process = await opening
+        ready()
+        if pty is None:
+            return await self._attend(process.io, None)
+        with self._raw, _Resizing(process):
+            return await self._attend(process.io, self._escape)
+
+    async def stdio_forward(self, host: str, port: int, ready: Callable[[], None]) -> int:
+        """-W: connects standard input and output to `host` and `port`, seen from the server."""
+        io = await self._connection.open_tcp(host, port)
+        ready()
+        await self._attend(io, None)
+        return 0
+
+    def _promise(self) -> None:
+        """This program opens no other session, and no one else shall in its name."""
+        link = self._connection.link
+        if not self._connection.closed:
+            link.touch()
+            self._connection.core.mux.global_request(NO_MORE_SESSIONS, NoMoreSessions(), want_reply=False)
+            link.wake()
+
+    # The streams
+
+    async def _attend(self, io: ChannelIO, escape: str | None) -> int:
+        """Moves the bytes until the channel is over, or the user ends it."""
+        outputs = Output(1), Output(2)
+        streams = zip((io.reader, io.errors), outputs, strict=True)
+        feeding = asyncio.ensure_future(self._feed(io.writer, escape))
+        ending = asyncio.ensure_future(_end(io, [_drain(io, *pair) for pair in streams]))
+        try:
+            await asyncio.wait([feeding, ending], return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done() and feeding.result():
+                return FAILED
+            return await ending
+        finally:
+            feeding.cancel()
+            ending.cancel()
+            await asyncio.wait([feeding, ending])
+            for output in outputs:
+                output.close()
+
+    async def _feed(self, writer: Writer, escape: str | None) -> bool:
+        """Sends what is typed; whether the user wants to end it all."""
+        source = Input(0)
+        escapes = Escapes(escape) if escape else None
+        try:
+            while self._stdin and (data := await source.read()):
+                for piece in escapes.feed(data) if escapes else [Piece(data)]:
+                    if piece.data:
+                        writer.write(piece.data)
+                        await writer.drain()
+                    if piece.command and self._obey(piece.command):
+                        return True
+            writer.write_eof()
+        except ConnectionClosed:
+            pass  # what there is to say about it, the end of the channel says
+        return False
+
+    # Escape characters
+
+    def _obey(self, command: str) -> bool:
+        shown = f"{self._escape}{command}"
+        if command == ".":
+            self._show(shown + "\n")
+            return True
+        if command == "?":
+            self._show(shown + "\n" + HELP.format(self._escape))
+        elif command == "R":
+            self._connection.rekey()
+        elif command == "B" and self._process is not None:
+            self._show(shown + "\n")
+            self._connection.spawn(self._break(self._process))
+        elif command == "#":
+            channels = self._connection.core.mux.channels.values()
+            self._show(shown + "\nThe following connections are open:\n")
+            self._show("".join(f"  #{channel.id} {channel.type}\n" for channel in channels))
+        elif command == "^Z":
+            self._show(shown + " [suspend ssh]\n")
+            self._suspend()
+        return False
+
+    @staticmethod
+    def _show(text: str) -> None:
+        with suppress(OSError):
+            write_all(2, text.replace("\n", "\r\n").encode())
+
+    @staticmethod
+    async def _break(process: Process) -> None:
+        with suppress(SSHError):
+            await process.send_break()
+
+    def _suspend(self) -> None:
+        self._raw.leave()
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self._raw.enter()
+
+
+async def _end(io: ChannelIO, drains: list[Coroutine[Any, Any, None]]) -> int:
+    """Waits for the end of the output and of the channel: the exit status."""
+    await together(*drains)
+    await asyncio.shield(io.closed)
+    status = io.exit.status if io.exit else None
+    return FAILED if status is None else status & 0xFF
+
+
+async def _drain(io: ChannelIO, reader: Reader, output: Output) -> None:
+    """Writes what comes; where nobody reads it any more, tells the server and throws the rest away."""
+    wanted = True
+    while data := await reader.read(CHUNK):
+        if not wanted:
+            continue
+        try:
+            await output.write(data)
+        except OSError:
+            wanted = False
+            io.tell("eow@openssh.com", Eow())
+
+
+class _Resizing:
+    """Tells the program of every new size of the terminal while the block runs."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def __enter__(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self._resized)
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGWINCH)
+
+    def _resized(self) -> None:
+        with suppress(OSError):
+            self._process.resize(*device.get_size(0))

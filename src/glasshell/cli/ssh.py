@@ -1,0 +1,300 @@
+"""`glasshell ssh [flags] [user@]host [command]`: the flags of ssh(1), and what becomes of them.
+
+The words are read as getopt(3) reads them, which ssh(1) is used with everywhere: flags may be clustered
+and may follow the host, and everything after the command's first word belongs to the command. Each flag
+stands for a line of ssh_config(5), in the order given, so that one rule decides: the first value counts.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from ..config.parse import Line, parse_option
+from ..config.ssh_config import ClientOptions, Facts, load, option
+from ..errors import ConfigError, UsageError
+from ..wire import visible
+from .report import FAILED
+
+if TYPE_CHECKING:
+    from ..system.accounts import Account
+
+__all__ = ["Invocation", "main", "parse"]
+
+
+@dataclass(slots=True)
+class Invocation:
+    """What the command line says. `lines` are its flags as lines of ssh_config(5)."""
+
+    host: str = ""
+    command: str | None = None
+    lines: list[Line] = field(default_factory=list)
+    config: str | None = None
+    log_file: str | None = None
+    stdio_forward: tuple[str, int] | None = None
+    timeline: bool = False
+    trace: str | None = None
+    verbosity: int = 0
+    terminal: int = 0
+
+
+Act = Callable[[Invocation, str], None]
+
+
+class Flag(NamedTuple):
+    """One flag: its value's name or "", what it does to an Invocation, and what that means."""
+
+    value: str
+    act: Act
+    about: str
+
+
+def _lines(*lines: tuple[str, str]) -> Act:
+    return lambda said, _: said.lines.extend(option(name, value) for name, value in lines)
+
+
+def _value(keyword: str) -> Act:
+    return lambda said, value: said.lines.append(option(keyword, value))
+
+
+def _store(name: str) -> Act:
+    return lambda said, value: setattr(said, name, value)
+
+
+def _count(name: str) -> Act:
+    return lambda said, _: setattr(said, name, getattr(said, name) + 1)
+
+
+def _identity(said: Invocation, value: str) -> None:
+    try:
+        Path(value).expanduser().stat()
+    except OSError as error:
+        print(f"Warning: Identity file {visible(value)} not accessible: {error.strerror}.", file=sys.stderr)
+    else:
+        said.lines.append(option("IdentityFile", value))
+
+
+def _stdio_forward(said: Invocation, value: str) -> None:
+    host, colon, number = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not number.isdecimal() or not 0 < int(number) < 65536:
+        raise UsageError(f"Bad stdio forwarding specification '{visible(value)}'", hint="write -W host:port")
+    said.stdio_forward = (host, int(number))
+    said.lines.append(option("ExitOnForwardFailure", "yes"))
+    said.lines.append(option("ClearAllForwardings", "yes"))
+    said.lines.append(option("RequestTTY", "no"))
+
+
+_NOTHING: Final = _lines()
+
+FLAGS: Final[dict[str, Flag]] = {
+    "4": Flag("", _lines(("AddressFamily", "inet")), "IPv4 only"),
+    "6": Flag("", _lines(("AddressFamily", "inet6")), "IPv6 only"),
+    "a": Flag("", _NOTHING, "no forwarding of the agent (there is none)"),
+    "b": Flag("ADDRESS", _value("BindAddress"), "connect from this address"),
+    "C": Flag("", _lines(("Compression", "yes")), "compress"),
+    "c": Flag("CIPHERS", _value("Ciphers"), "ciphers, in order"),
+    "E": Flag("FILE", _store("log_file"), "append the log to FILE"),
+    "e": Flag("CHAR", _value("EscapeChar"), "escape character, or none"),
+    "F": Flag("FILE", _store("config"), "configuration file, or none"),
+    "f": Flag("", _lines(("ForkAfterAuthentication", "yes"), ("StdinNull", "yes")),
+              "go to the background once logged in"),
+    "i": Flag("FILE", _identity, "private key"),
+    "k": Flag("", _NOTHING, "no forwarding of GSSAPI credentials (there is none)"),
+    "L": Flag("FORWARD", _value("LocalForward"), "[bind:]port:host:hostport, listened to here"),
+    "l": Flag("USER", _value("User"), "user on the server"),
+    "m": Flag("MACS", _value("MACs"), "MACs, in order"),
+    "N": Flag("", _lines(("SessionType", "none")), "no command: forward only"),
+    "n": Flag("", _lines(("StdinNull", "yes")), "standard input is /dev/null"),
+    "o": Flag("KEYWORD=VALUE", lambda said, value: said.lines.append(parse_option(value)),
+              "an option of ssh_config(5)"),
+    "p": Flag("PORT", _value("Port"), "port"),
+    "q": Flag("", _lines(("LogLevel", "QUIET")), "say nothing, not even errors"),
+    "R": Flag("FORWARD", _value("RemoteForward"), "[bind:]port:host:hostport, listened to there"),
+    "s": Flag("", _lines(("SessionType", "subsystem")), "the command is the name of a subsystem"),
+    "T": Flag("", _lines(("RequestTTY", "no")), "no terminal"),
+    "t": Flag("", _count("terminal"), "a terminal; -tt even where there is none here"),
+    "v": Flag("", _count("verbosity"), "tell what happens; -vv and -vvv tell more"),
+    "W": Flag("HOST:PORT", _stdio_forward, "connect standard input and output to HOST, through the server"),
+    "x": Flag("", _NOTHING, "no forwarding of X11 (there is none)"),
+    "--timeline": Flag("", lambda said, _: setattr(said, "timeline", True),
+                       "show every message with its time, at the end"),
+    "--trace": Flag("FILE", _store("trace"), "write every record to FILE (.jsonl or .sqlog)"),
+}  # fmt: skip
+"""The letters of ssh(1), and what is our own."""
+
+_SHORT: Final = "".join(name + ":" * bool(flag.value) for name, flag in FLAGS.items() if len(name) == 1)
+_LONG: Final = [name[2:] + "=" * bool(flag.value) for name, flag in FLAGS.items() if len(name) > 1]
+
+USAGE: Final = "usage: glasshell ssh [flags] [user@]host[ command]\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `glasshell ssh`; returns the exit status: the remote program's, or 255."""
+    if list(arguments) in (["--help"], []):
+        print(_help(), end="", file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else FAILED
+    from .stdio import open_missing
+
+    open_missing()
+    said = parse(arguments)
+    options = load(said.host, _facts(), command_line=said.lines, file=said.config)
+    _check(said, options)
+    from .client import run
+
+    if options.fork:
+        return _in_background(lambda ready: run(said, options, ready))
+    return run(said, options, lambda: None)
+
+
+def _help() -> str:
+    lines = []
+    for name, flag in FLAGS.items():
+        left = f"{name if len(name) > 1 else '-' + name} {flag.value}"
+        lines.append(f"  {left:18} {flag.about}\n")
+    return "".join([USAGE, "\nThe flags, each as in ssh(1):\n\n", *lines])
+
+
+# ---- the command line
+
+
+def parse(arguments: Sequence[str]) -> Invocation:
+    """Reads the command line. Raises UsageError, ConfigError."""
+    said = Invocation()
+    rest = _flags(said, arguments)
+    if not rest:
+        raise UsageError("a host is needed", hint=USAGE.strip())
+    said.host = _destination(said, rest[0])
+    rest = _flags(said, rest[1:])
+    if rest:
+        said.command = " ".join(rest)
+    if said.terminal:
+        said.lines.insert(0, option("RequestTTY", "force" if said.terminal > 1 else "yes"))
+    if said.verbosity:
+        said.lines.insert(0, option("LogLevel", f"DEBUG{min(said.verbosity, 3)}"))
+    return said
+
+
+def _flags(said: Invocation, words: Sequence[str]) -> list[str]:
+    """Takes the flags at the front; returns what follows them."""
+    try:
+        pairs, rest = getopt.getopt(list(words), _SHORT, _LONG)
+    except getopt.GetoptError as error:
+        raise UsageError(error.msg, hint="glasshell ssh --help lists the flags") from None
+    for name, value in pairs:
+        FLAGS[name if name.startswith("--") else name[1:]].act(said, value)
+    return rest
+
+
+def _destination(said: Invocation, text: str) -> str:
+    """The host in `[user@]host` or `ssh://[user@]host[:port]`; the rest becomes lines."""
+    user, at, host = text.rpartition("@")
+    number = ""
+    if text.startswith("ssh://"):
+        try:
+            parts = urlsplit(text)
+            user, at, host = unquote(parts.username or ""), parts.username or "", parts.hostname or ""
+            number = str(parts.port or "")
+        except ValueError:
+            host = ""
+        if not host or parts.path.strip("/") or parts.query:
+            raise UsageError(f"'{visible(text)}' is no ssh://[user@]host[:port]")
+    if at:
+        said.lines.append(option("User", user))
+    if number:
+        said.lines.append(option("Port", number))
+    if not host or host.startswith("-") or not host.isprintable() or " " in host or (at and not user):
+        raise UsageError(f"'{visible(text)}' names no host")
+    return host
+
+
+def _check(said: Invocation, options: ClientOptions) -> None:
+    """What ssh(1) refuses before it connects."""
+    has_command = said.command is not None or options.remote_command is not None
+    if said.command is not None and options.remote_command is not None:
+        raise ConfigError("Cannot execute command-line and remote command.")
+    if options.session_type == "subsystem" and not has_command:
+        raise ConfigError("Missing subsystem name: -s takes it where a command stands")
+    waits = options.session_type == "none" or said.stdio_forward is not None
+    if options.fork and not has_command and not waits:
+        raise ConfigError("Cannot fork into background without a command to execute.")
+
+
+# ---- what the system knows
+
+
+def _facts() -> Facts:
+    import socket
+
+    from ..system.files import find_files
+
+    account = _account()
+    home = str(Path.home()) if os.environ.get("HOME") or account is None else account.home
+    if account is None:
+        import getpass
+
+        name, uid = getpass.getuser(), 0
+    else:
+        name, uid = account.name, account.uid
+    own = f"{home}/.ssh/config"
+    return Facts(
+        home=home, user=name, uid=uid, local_host=socket.gethostname(), environment=os.environ,
+        read=lambda path: _read(path, private=path == own), find=find_files,
+    )  # fmt: skip
+
+
+def _account() -> Account | None:
+    from ..system.accounts import current_account
+
+    try:
+        return current_account()
+    except (ImportError, KeyError):
+        return None
+
+
+def _read(path: str, *, private: bool) -> bytes:
+    """A configuration file; the user's own must be writable by nobody else, as it says whom to trust."""
+    from ..config.parse import MAX_FILE
+
+    with Path(path).open("rb") as file:
+        if private and os.name == "posix":
+            status = os.fstat(file.fileno())
+            if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+                name = visible(path)
+                raise ConfigError(f"Bad owner or permissions on {name}", hint=f"chmod 600 {name}")
+        return file.read(MAX_FILE + 1)
+
+
+# ---- -f
+
+
+def _in_background(work: Callable[[Callable[[], None]], int]) -> int:
+    """Does `work` in a child; the parent ends when the child says it is ready, or has ended.
+
+    The child is there before any loop is, so nothing of asyncio has to survive a fork; until it is
+    ready it asks its questions on the terminal that both have.
+    """
+    if not hasattr(os, "fork"):
+        raise UsageError("this system cannot send a program to the background: leave -f away")
+    waiting, telling = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(telling)
+        if os.read(waiting, 1):
+            return 0
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return status if status >= 0 else FAILED
+    os.close(waiting)
+
+    def ready() -> None:
+        os.setsid()
+        os.write(telling, b"+")
+        os.close(telling)
+
+    return work(ready)
