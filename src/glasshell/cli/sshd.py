@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..config.sshd_config import ServerConfig
     from ..crypto.signatures import PrivateKey
     from ..observe.hub import Hub, Sink
+    from ..observe.record import Record
+    from ..policy import Policy
+    from ..views.trace import Trace
 
 __all__ = ["main", "parser"]
 
@@ -58,12 +61,14 @@ def parser() -> argparse.ArgumentParser:
     add("-o", dest="options", metavar="KEYWORD=VALUE", action="append", default=[],
         help="an option as in the configuration file")
     add("-p", dest="ports", metavar="PORT", action="append", default=[], help="a port; may be repeated")
+    add("--timeline", action="store_true", help="draw each connection when it is over, on stderr")
+    add("--trace", metavar="FILE", help="with -d or -i: write every record to FILE (.jsonl or .sqlog)")
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
     return made  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; its exit status."""
+    """Runs the command; its exit status. Raises ConfigError before there is a log to say it in."""
     arguments = parser().parse_args(argv)
     log = None
     try:
@@ -71,15 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         log = _Log(arguments, config.options.log_level)
         return _Daemon(arguments, config, log).run()
     except SSHError as error:
-        report = log.error if log else _complain
-        report(str(error))
-        if error.hint:
-            report(error.hint)
+        if log is None:
+            raise
+        from .report import lines
+
+        for line in lines(error):
+            log.write(f"{line}\r\n")
         return FATAL
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"glasshell sshd: {text}\n")
 
 
 # ---- the configuration
@@ -163,10 +166,6 @@ class _Log:
             with suppress(OSError, ValueError):  # nobody may be left to read it
                 self._write(line)
 
-    def error(self, text: str) -> None:
-        """What ends the program."""
-        self.write(f"{text}\r\n")
-
 
 def _syslog() -> Callable[[str], Any]:
     import syslog
@@ -185,6 +184,7 @@ class _Daemon:
         self.arguments = arguments
         self.config = config
         self.log = log
+        self.trace = self._trace()
         self.hub = self._new_hub()
         for warning in config.warnings:
             self._note("info", warning)
@@ -192,6 +192,14 @@ class _Daemon:
         for index, key in enumerate(self.host_keys):
             public = key.public
             self.hub.state("host_key_loaded", index=index, type=public.type, fingerprint=public.fingerprint())
+
+    def _trace(self) -> Trace | None:
+        from ..views.trace import open_trace
+
+        path = self.arguments.trace
+        if path and not (self.log.debug or self.arguments.inetd):
+            raise ConfigError("--trace FILE is for one connection: add -d, or -i")
+        return open_trace(path) if path else None
 
     def _new_hub(self) -> Hub:
         from ..aio.recorder import new_hub
@@ -307,11 +315,20 @@ class _Daemon:
         return await serve(
             host_keys=self.host_keys, gatekeeper=AccountGatekeeper(options, self._banner()),
             handler=run_program, subsystems=dict.fromkeys(options.subsystems, run_program),
-            policy=self._policy(), sinks=lambda peer: [_without_start(self.log.view(preauth=True))],
+            policy=self._policy(), sinks=lambda peer: self._sinks(),
             max_startups=options.max_startups, on_close=on_close, listen=False,
         )  # fmt: skip
 
-    def _policy(self) -> Any:
+    def _sinks(self) -> list[Sink]:
+        """What hears a new connection."""
+        found = [_without_start(self.log.view(preauth=True))]
+        if self.arguments.timeline:
+            found.append(_drawn_at_the_end())
+        if self.trace is not None:
+            found.append(self.trace)
+        return found
+
+    def _policy(self) -> Policy:
         """The policy of each connection, with the system's moduli where group exchange may want them."""
         policy = self.config.policy
         if any("group-exchange" in name for name in policy.kex):
@@ -364,6 +381,20 @@ def _bind(address: tuple[int, Any], keepalive: bool) -> socket.socket:
 def _without_start(view: Sink) -> Sink:
     """The server's own records have said already which program this is."""
     return lambda record: None if getattr(record, "name", "") == "started" else view(record)
+
+
+def _drawn_at_the_end() -> Sink:
+    """A timeline that is drawn with its connection's last record."""
+    from ..views.timeline import Timeline
+
+    timeline = Timeline()
+
+    def hear(record: Record) -> None:
+        timeline(record)
+        if getattr(record, "name", "") == "closed":
+            timeline.render(None, sys.stderr.isatty(), sys.stderr)
+
+    return hear
 
 
 def _go_to_background() -> None:
