@@ -87,7 +87,7 @@ nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 ACCOUNTS
   printf '/bin/sh\n/bin/bash\n' >"$root/etc/shells"
   printf 'root:x:0:\ntty:x:5:\nglass:x:1000:\nnogroup:x:65534:\n' >"$root/etc/group"
-  printf 'root:*:20000:::::::\nsshd:!:20000:::::::\nglass:%s:20000:::::::\nnobody:*:20000:::::::\n' \
+  printf 'root:*:20000::::::\nsshd:!:20000::::::\nglass:%s:20000::::::\nnobody:*:20000::::::\n' \
     "$(perl -e 'print crypt("glass", "\$6\$glasshell\$")')" >"$root/etc/shadow"
   chmod 600 "$root/etc/shadow"
   for name in null zero full random urandom tty ptmx; do

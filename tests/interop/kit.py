@@ -20,7 +20,7 @@ from tests.interop.peers import Keys, OpenSSHServer, Server, Target
 T = TypeVar("T")
 
 TEN_MB = 10_000_000
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds a test's talk may take; reached only where something hangs."""
 
 USER_KEYS = ("ed25519", "rsa", "ecdsa", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")

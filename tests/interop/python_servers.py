@@ -99,14 +99,24 @@ async def run_asyncssh(process: Any) -> None:
     child = await asyncio.create_subprocess_shell(
         process.command or "sh", stdin=pipe, stdout=pipe, stderr=pipe, env=env
     )
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+    # asyncssh's own redirect() reads a stream twice when its channel is paused and resumed under load.
+    feeding = asyncio.ensure_future(copy(process.stdin, child.stdin))
+    await asyncio.gather(copy(child.stdout, process.stdout), copy(child.stderr, process.stderr))
     status = await child.wait()
-    await process.stdout.drain()
-    await process.stderr.drain()
+    feeding.cancel()
     if status < 0:
         process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
     else:
         process.exit(status)
+
+
+async def copy(source: Any, sink: Any) -> None:
+    with contextlib.suppress(OSError):  # a program need not read what it is given
+        while data := await source.read(CHUNK):
+            sink.write(data)
+            await sink.drain()
+    if sink.can_write_eof():
+        sink.write_eof()
 
 
 async def on_terminal_asyncssh(process: Any) -> None:
