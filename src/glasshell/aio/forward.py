@@ -51,6 +51,7 @@ async def pump(io: ChannelIO, reader: asyncio.StreamReader, writer: asyncio.Stre
                 io.writer.write(data)
                 await io.writer.drain()
             io.writer.write_eof()
+            await io.writer.flushed()  # what the peer's window does not take yet would be lost by closing
         except OSError:
             io.close()
         except SSHError:
