@@ -220,7 +220,7 @@ def test_a_reason_for_refusing_a_host_key_is_kept() -> None:
     assert ended(made, "client") is mine
     error = ended(made, "server")
     assert isinstance(error, Disconnected)
-    assert (error.reason, error.description) == (9, "host key not verifiable")  # what we know of it is not theirs
+    assert (error.reason, error.description) == (9, "host key not verifiable")
 
 
 @pytest.mark.parametrize("answer", [None, "text", UsageError("the agent is gone")])
