@@ -590,7 +590,11 @@ def test_b14_cve_2026_35387_a_host_key_of_another_type() -> None:
         refuse_host_key(key.public.blob, (algorithm,), key)
 
 
-@pytest.mark.parametrize("blob", [b"", b"x", wire.string(b"ssh-ed25519"), HOST_KEY.public.blob + b"\0"])
+@pytest.mark.parametrize(
+    "blob",
+    [b"", b"x", wire.string(b"ssh-ed25519"), HOST_KEY.public.blob + b"\0"],
+    ids=["empty", "one byte", "name alone", "a byte too many"],
+)
 def test_b14_a_host_key_that_cannot_be_read(blob: bytes) -> None:
     refuse_host_key(blob, ("ssh-ed25519",), HOST_KEY)
 

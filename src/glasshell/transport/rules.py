@@ -91,6 +91,8 @@ def _legal(phase: Phase, sender: Role, strict: bool) -> frozenset[int]:
 
 UNKNOWN: Final = frozenset(range(256)) - {n for rule in RULES for n in range(rule.first, rule.last + 1)}
 """The numbers that no rule names."""
+CONNECTION_NUMBERS: Final = frozenset(range(80, 128))
+"""What belongs to the connection protocol, known or not (RFC 4251 §7)."""
 
 
 def slots(
@@ -99,11 +101,11 @@ def slots(
     """The 256 slots of `phase` for what `sender` sends.
 
     A number that no rule names goes to `unknown` where UNIMPLEMENTED may answer it (RFC 4253
-    §11.4): outside key exchanges.
+    §11.4): outside key exchanges, and before the login not where it is the connection protocol's.
     """
     made: list[Handler | None] = [None] * 256
     if phase in UPPER:
-        for number in UNKNOWN:
+        for number in UNKNOWN if phase is Phase.CONNECTION else UNKNOWN - CONNECTION_NUMBERS:
             made[number] = unknown
     legal = _legal(phase, sender, strict)
     for number, handler in handlers.items():
