@@ -57,6 +57,7 @@ class ChannelIO:
         self.requested: Callable[[ChannelRequested], None] | None = None
         """Called with each ChannelRequested, which it answers; None: all are refused."""
         self._replies: deque[asyncio.Future[Any]] = deque()
+        self._output_over = False
 
     # What the application calls
 
@@ -108,6 +109,7 @@ class ChannelIO:
             case ChannelWritable():
                 self.writer.push()
                 self.error_writer.push()
+                self._end_output()
             case ChannelReplied(ok=ok):
                 self._reply(ok)
             case ChannelEof():
@@ -177,5 +179,11 @@ class ChannelIO:
         return self.channel.send_stderr(data)
 
     def _finish(self) -> None:
-        self.channel.send_eof()
-        self.endpoint.link.wake()
+        self._output_over = True
+        self._end_output()
+
+    def _end_output(self) -> None:
+        """EOF ends stderr as well (RFC 4254 §5.3): it waits for what is kept of it."""
+        if self._output_over and not self.error_writer.kept:
+            self.channel.send_eof()
+            self.endpoint.link.wake()

@@ -243,6 +243,11 @@ class Writer:
         if self._error is not None and not self._eof:
             raise self._error
 
+    @property
+    def kept(self) -> int:
+        """Bytes written that the channel has not taken yet."""
+        return self._kept_bytes
+
     def is_closing(self) -> bool:
         """Whether the stream has ended, by `write_eof` or with its channel."""
         return self._eof or self._ended
