@@ -220,7 +220,7 @@ class _Daemon:
         if self.log.debug:
             return asyncio.run(self._serve_first(sockets))
         if not self.arguments.foreground:
-            _go_to_background()
+            _go_to_background(keep_stderr=self.arguments.stderr)
         return asyncio.run(self._serve_all(sockets))
 
     # Sockets
@@ -261,10 +261,7 @@ class _Daemon:
             sock.getpeername()
         except OSError as error:
             raise ConfigError(f"-i wants a connected socket as standard input: {error.strerror}") from None
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1):
-            os.dup2(null, descriptor)
-        os.close(null)
+        _to_nowhere((0, 1))
         return sock
 
     # Serving
@@ -281,13 +278,13 @@ class _Daemon:
 
     async def _serve_first(self, sockets: Sequence[socket.socket]) -> int:
         """-d: the first connection, and no other; the port is free again at once."""
-        self._note("debug1", "Server will not fork when running in debugging mode.")
         loop = asyncio.get_running_loop()
         for sock in sockets:
             sock.setblocking(False)
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        self._note("debug1", "Server will not fork when running in debugging mode.")
         accepting = [loop.create_task(loop.sock_accept(sock)) for sock in sockets]
         await asyncio.wait([*accepting, loop.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         taken = [task.result()[0] for task in accepting if task.done() and not task.exception()]
@@ -397,7 +394,7 @@ def _drawn_at_the_end() -> Sink:
     return hear
 
 
-def _go_to_background() -> None:
+def _go_to_background(*, keep_stderr: bool) -> None:
     """Leaves the terminal: the parent returns to the shell once the sockets are bound."""
     if os.fork():
         os._exit(0)
@@ -405,7 +402,11 @@ def _go_to_background() -> None:
     if os.fork():
         os._exit(0)
     os.chdir("/")
+    _to_nowhere((0, 1) if keep_stderr else (0, 1, 2))
+
+
+def _to_nowhere(descriptors: Sequence[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1):
+    for descriptor in descriptors:
         os.dup2(null, descriptor)
     os.close(null)
