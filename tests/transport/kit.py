@@ -94,7 +94,7 @@ def change_kexinit(pair: Pair, side: Side, change: Callable[[KexInit], KexInit])
     kex._kexinit = lambda guess: change(make(guess))  # type: ignore[method-assign]
 
 
-def logged_in(made: Pair | None = None, **options: Any) -> Pair:
+def logged_in(made: Pair | None = None, /, **options: Any) -> Pair:
     """A pair whose client is logged in, and whose events so far are forgotten."""
     made = made or pair(**options)
     made.run()
@@ -108,7 +108,7 @@ def logged_in(made: Pair | None = None, **options: Any) -> Pair:
 def ended(pair: Pair, side: Side) -> SSHError:
     """The error that ended the connection for `side`: one of the documented kinds, told once and last."""
     pair.log[side] += pair.core(side).events()
-    closed = pair.told(side, Closed)
+    closed: list[Closed] = pair.told(side, Closed)
     assert len(closed) == 1, f"{side} was told of {len(closed)} ends"
     assert pair.log[side][-1] is closed[0]
     assert pair.core(side).closed
@@ -204,7 +204,7 @@ class Asker:
         self.pair, self.side = pair, side
         self.transport = pair.core(side).transport
         self.refusals: list[SSHError] = []
-        self.transport.fail = self.refusals.append  # type: ignore[method-assign]
+        self.transport.fail = self.refusals.append  # type: ignore[method-assign, assignment]
 
     def refuses(self, payload: bytes) -> SSHError | None:
         """The error the packet would end the connection with, or None."""

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glasshell.errors import LimitExceeded, MalformedMessage, NegotiationFailed, PeerError, ProtocolViolation
+from glasshell.testing.pair import Side
 from glasshell.transport.ident import Identification, IdentificationReader, parse
 from tests.transport.kit import ROLES
 
@@ -54,7 +55,7 @@ def test_other_protocols(protocol: str, hint: str) -> None:
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("role", ROLES)
-def test_what_comes_after_is_kept(role: str, ending: bytes) -> None:
+def test_what_comes_after_is_kept(role: Side, ending: bytes) -> None:
     found = IdentificationReader(role).feed(b"SSH-2.0-x" + ending + b"\x00\n\x01")
     assert found == (parse(b"SSH-2.0-x"), b"\x00\n\x01")
 
@@ -73,7 +74,7 @@ def test_a_client_may_not_begin_otherwise(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_length_of_a_line(role: str) -> None:
+def test_the_length_of_a_line(role: Side) -> None:
     """255 bytes, CR LF included."""
     line = b"SSH-2.0-" + b"x" * (255 - 8 - 2)
     assert IdentificationReader(role).feed(line + b"\r\n") is not None
@@ -107,7 +108,7 @@ def feed_for_ever(reader: IdentificationReader) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_without_an_end(role: str) -> None:
+def test_without_an_end(role: Side) -> None:
     """CVE-2022-21716: ten megabytes of A without a line end."""
     reader = IdentificationReader(role)
     tracemalloc.start()
@@ -119,7 +120,7 @@ def test_without_an_end(role: str) -> None:
         tracemalloc.stop()
 
 
-def outcome(role: str, pieces: list[bytes]) -> object:
+def outcome(role: Side, pieces: list[bytes]) -> object:
     reader = IdentificationReader(role)
     try:
         for at, piece in enumerate(pieces):
@@ -135,7 +136,7 @@ PIECES = st.sampled_from([b"SSH-2.0-x", b"SSH-", b"\r\n", b"\n", b"\r", b"1.5", 
 
 @given(st.sampled_from(ROLES), st.lists(PIECES | st.binary(max_size=20), max_size=8))
 @example("client", [b"SS\nSSH-2.0-x\n"])
-def test_only_documented_errors_however_it_is_cut(role: str, pieces: list[bytes]) -> None:
+def test_only_documented_errors_however_it_is_cut(role: Side, pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     whole = outcome(role, [data])
     assert outcome(role, pieces) == whole

@@ -38,8 +38,10 @@ def kexinit(
 def test_the_first_of_the_clients_that_the_server_has() -> None:
     client = kexinit(kex=(DH, NIST, X25519), ciphers=(CTR, GCM))
     server = kexinit(kex=(X25519, NIST), ciphers=(GCM, CTR), macs=(ETM,))
-    for ours, theirs, role in ((client, server, "client"), (server, client, "server")):
-        chosen = negotiate(ours, theirs, role, first=True)
+    for chosen in (
+        negotiate(client, server, "client", first=True),
+        negotiate(server, client, "server", first=True),
+    ):
         assert (chosen.kex, chosen.cipher_c2s, chosen.mac_s2c) == (NIST, CTR, ETM)
         assert chosen.compression_c2s == chosen.compression_s2c == "none"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -130,7 +131,8 @@ def test_by_time(side: Side) -> None:
 @pytest.mark.parametrize("side", ROLES)
 def test_time_that_passes_before_login(side: Side) -> None:
     """A login that takes longer than the keys are good for: no peer takes a KEXINIT before its end."""
-    made = pair(**{side: {"rekey_seconds": 10.0}})
+    settings: dict[str, Any] = {side: {"rekey_seconds": 10.0}}
+    made = pair(**settings)
     del made.answers[CredentialNeeded]
     made.run()
     made.advance(30)
