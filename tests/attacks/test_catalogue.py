@@ -16,7 +16,8 @@ DEFINITION = re.compile(r"^def (test_\w+)", re.MULTILINE)
 
 def defined(folder: Path) -> set[str]:
     """The names of all tests below `folder`."""
-    return {name for file in folder.rglob("test_*.py") for name in DEFINITION.findall(file.read_text("utf-8"))}
+    texts = [file.read_text("utf-8") for file in folder.rglob("test_*.py")]
+    return {name for text in texts for name in DEFINITION.findall(text)}
 
 
 def test_every_row_is_there() -> None:
