@@ -456,9 +456,8 @@ class Transport:
     def _tell_compressed(self) -> None:
         deflate, inflate = self.outbound.compressor, self.inbound.decompressor
         if self.hub and deflate and inflate:
-            self.hub.state(
-                "compressed", deflated=(deflate.plain, deflate.packed), inflated=(inflate.plain, inflate.packed)
-            )
+            inflated = inflate.plain, inflate.packed
+            self.hub.state("compressed", deflated=(deflate.plain, deflate.packed), inflated=inflated)
 
     def _eof_hint(self) -> str:
         if self.phase is Phase.IDENTIFICATION:
