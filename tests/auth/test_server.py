@@ -37,7 +37,7 @@ from glasshell.messages.auth import (
     UserauthRequest,
     UserauthSuccess,
 )
-from glasshell.messages.transport import ServiceRequest
+from glasshell.messages.transport import ServiceAccept, ServiceRequest
 from glasshell.transport.rules import UNKNOWN, Phase
 from glasshell.wire import Secret, mpint, string
 
@@ -256,9 +256,20 @@ def test_c3_no_way_around_the_service() -> None:
     skipping.receive(ServiceRequest("ssh-connection"))
     assert isinstance(skipping.error, ServiceNotAvailable)
     assert skipping.error.disconnect_reason == 7
-    twice = server()
-    twice.receive(ServiceRequest("ssh-userauth"))
-    assert twice.dropped()
+    later = server()
+    later.receive(ServiceRequest("ssh-connection"))
+    assert isinstance(later.error, ServiceNotAvailable)
+
+
+def test_the_service_may_be_asked_for_again() -> None:
+    """As paramiko does before each attempt: it is one more request, and lets nobody in."""
+    port = server()
+    for _ in range(port.policy.max_auth_requests):
+        port.receive(ServiceRequest("ssh-userauth"))
+        assert port.sent[-1][1] == ServiceAccept("ssh-userauth").encode()
+        assert authenticated(port) is None
+    port.receive(ServiceRequest("ssh-userauth"))
+    assert isinstance(port.error, LimitExceeded)
 
 
 @pytest.mark.parametrize("method", ["", "nonE", "hostbased", "gssapi-with-mic", "x" * 64])

@@ -168,7 +168,7 @@ BEFORE_LOGIN = UNASSIGNED - set(range(80, 128))
 LATER: dict[str, tuple[Callable[[Side, bool], Pair], dict[Side, set[int]], set[int]]] = {
     # who is asked -> what the other side may send; what UNIMPLEMENTED answers
     "SERVICE": (at_service, {"client": {6, 7}, "server": {5, 7}}, BEFORE_LOGIN),
-    "AUTH": (at_auth, {"client": {7, 53, 192, 193}, "server": {50, 192, 193}}, BEFORE_LOGIN),
+    "AUTH": (at_auth, {"client": {7, 53, 192, 193}, "server": {5, 50, 192, 193}}, BEFORE_LOGIN),
     "CONNECTION": (
         at_connection,
         {

@@ -119,8 +119,14 @@ class ServerAuth:
         self._port.enter(Phase.AUTH)
         self._listen()
 
+    def _on_service_again(self, payload: memoryview) -> None:
+        """A client may ask before each attempt, as paramiko does; an open conversation is abandoned."""
+        self._count()
+        self._on_service_request(payload)
+
     def _listen(self, handlers: Mapping[int, Handler] | None = None) -> None:
-        self._port.install({UserauthRequest.NUMBER: self._on_request, **(handlers or {})})
+        always = {ServiceRequest.NUMBER: self._on_service_again, UserauthRequest.NUMBER: self._on_request}
+        self._port.install({**always, **(handlers or {})})
 
     # --- requests
 

@@ -55,8 +55,9 @@ RULES: Final[tuple[Rule, ...]] = (
     # Strict key exchange takes nothing beside what it needs, or a packet could be slipped in and
     # another one deleted unseen (Terrapin, OpenSSH PROTOCOL, strict key exchange).
     Rule(2, 4, "both", _ALL, "RFC 4253 11.2-11.4", strict=_ALL - FIRST_KEX),
-    Rule(5, 5, "client", frozenset({Phase.SERVICE}), "RFC 4253 10"),
-    Rule(6, 6, "server", frozenset({Phase.SERVICE}), "RFC 4253 10"),
+    # paramiko asks for the service again before each attempt to log in.
+    Rule(5, 5, "client", frozenset({Phase.SERVICE, Phase.AUTH}), "RFC 4253 10"),
+    Rule(6, 6, "server", frozenset({Phase.SERVICE, Phase.AUTH}), "RFC 4253 10"),
     Rule(7, 7, "client", frozenset({Phase.SERVICE}), "RFC 8308 2.4"),
     Rule(7, 7, "server", frozenset({Phase.SERVICE, Phase.AUTH}), "RFC 8308 2.4"),
     # No peer re-exchanges keys before it has logged in; one that does makes us work for nothing.
