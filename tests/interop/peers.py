@@ -330,7 +330,7 @@ class Daemon(Server):
 class OpenSSHServer(Daemon):
     """sshd in the foreground. `extra_config` comes before the defaults, and sshd takes the first value."""
 
-    KINDS = ("ed25519", "ecdsa", "rsa")
+    KINDS: tuple[str, ...] = ("ed25519", "ecdsa", "rsa")
 
     def __init__(self, version: str, keys: Keys, *, extra_config: str = "") -> None:
         super().__init__(f"openssh-{version}", keys)
