@@ -12,6 +12,7 @@ from glasshell.crypto.registry import Kind, find
 from glasshell.crypto.signatures import PrivateKey
 from glasshell.errors import DeadlineExceeded, HostKeyRefused, LimitExceeded, UsageError
 from glasshell.events import (
+    Authenticated,
     CredentialNeeded,
     GlobalReplied,
     GlobalRequested,
@@ -22,6 +23,7 @@ from glasshell.events import (
 )
 from glasshell.messages.connection import ChannelEof, Keepalive
 from glasshell.messages.transport import Ignore
+from glasshell.policy import Policy
 from glasshell.testing.pair import Packet, Pair, Side
 from glasshell.transport.rules import Phase
 from tests.transport.kit import (
@@ -347,3 +349,16 @@ def test_the_handshake_is_told_once() -> None:
     made.client.rekey(made.now)
     made.run()
     assert made.kinds("client").count(HandshakeDone) == 1
+
+
+def test_the_deadline_does_not_run_while_somebody_looks_at_the_host_key() -> None:
+    made = Pair(
+        Policy.client(kex_timeout=5.0, login_grace=0), Policy.server(kex_timeout=600.0, login_grace=600.0)
+    )
+    del made.answers[HostKeyOffered]
+    made.run()
+    ((side, question),) = made.open
+    made.advance(60.0)
+    made.answer(side, question, True)
+    made.run()
+    assert made.told("client", Authenticated)

@@ -85,7 +85,7 @@ class Handshake:
         t, self.blocked = self._t, True
         if t.hub:
             t.hub.state("kex_started", first=self.first, by=by, reason=reason)
-        t.agenda.schedule("kex", t.now + t.policy.kex_timeout, self._too_slow)
+        self._set_deadline()
         t.agenda.cancel("rekey")
         guess = self.first and t.policy.guess and t.role == "client"
         self._ours = self._kexinit(guess)
@@ -246,6 +246,7 @@ class Handshake:
                 "host_key", type=key.type, algorithm=algorithm, fingerprint=key.fingerprint(), bits=key.bits
             )
         if self.first:
+            self._t.agenda.cancel("kex")  # a person may have to look the fingerprint up
             self._t.ask(HostKeyOffered(key, algorithm), self._on_trust, hold=True)
         else:  # the exchange has checked that it is the key of the first one
             self._take(self.exchange.trusted())
@@ -256,6 +257,7 @@ class Handshake:
             raise answer
         if answer is not True:  # fails closed: whatever is not a clear yes is a no
             raise HostKeyRefused("the server's host key was not accepted")
+        self._set_deadline()
         self._take(self.exchange.trusted())
         self._t.reslot()
 
@@ -320,6 +322,9 @@ class Handshake:
         t.leave_kex()
         if first:
             t.handshake_done(HandshakeDone(self.negotiated, keys.session_id, t.peer_software))
+
+    def _set_deadline(self) -> None:
+        self._t.schedule("kex", self._t.policy.kex_timeout, self._too_slow)
 
     def _too_slow(self) -> None:
         raise DeadlineExceeded(f"the key exchange did not end within {self._t.policy.kex_timeout:g} s")
