@@ -176,7 +176,8 @@ class CredentialNeeded(Question):
 
 @dataclass(slots=True, eq=False)
 class SignatureNeeded(Question):
-    """Sign for a login. Answer with the signature blob, or None: pass this key over."""
+    """Sign for a login. Answer with the signature blob, or the SSHError that prevents it: the key is
+    passed over."""
 
     key: PublicKey
     algorithm: str

@@ -13,7 +13,7 @@ import pytest
 from glasshell.aio.agent import Agent
 from glasshell.aio.login import Asking, Login
 from glasshell.crypto.signatures import PrivateKey
-from glasshell.errors import ConnectionLost, RequestFailed
+from glasshell.errors import ConnectionLost, PassphraseError, RequestFailed, SSHError
 from glasshell.events import (
     Attempt,
     CredentialNeeded,
@@ -131,7 +131,7 @@ def test_a_locked_key_is_opened_when_the_server_wants_it(tmp_path: Path) -> None
     person = Asked("wrong", "right")
     login = Login("ada", "host", keys=[path], asking=person.asking)
 
-    async def main() -> bytes | None:
+    async def main() -> bytes | SSHError:
         _, offer = await credentials(login, ("publickey",))
         assert isinstance(offer, KeyMethod)
         assert (offer.probe, offer.source, offer.origin) == (True, str(path), "explicit")
@@ -148,14 +148,14 @@ def test_a_key_that_stays_locked_is_passed_over(tmp_path: Path) -> None:
     path = key_file(tmp_path, USER_KEY, passphrase="right")
     login = Login("ada", "host", keys=[path], asking=Asked(*["wrong"] * 9).asking)
 
-    async def main() -> bytes | None:
+    async def main() -> bytes | SSHError:
         _, offer = await credentials(login, ("publickey",))
         return await login.sign(SignatureNeeded(offer.key, "ssh-ed25519", b"data"))
 
-    assert run(main()) is None
-    skipped = login.attempts(())
-    assert skipped[0].source == str(path)
-    assert skipped[0].answer.startswith("skipped: ")
+    refused = run(main())
+    assert isinstance(refused, PassphraseError)
+    assert refused.reason == "wrong"
+    assert str(path) in str(refused)
 
 
 def test_a_locked_key_without_its_public_half_is_opened_at_once_and_not_probed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glasshell.auth.client import ClientAuth
 from glasshell.auth.server import LATE_REQUESTS, ServerAuth
-from glasshell.errors import AuthenticationFailed
+from glasshell.errors import AuthenticationFailed, KeyFormatError
 from glasshell.events import (
     Authenticated,
     BannerShown,
@@ -161,7 +161,7 @@ ANSWERS: dict[type[Question], list[Any]] = {
         NoneMethod(), KeyMethod(key("a").public), KeyMethod(key("r", "ssh-rsa").public, probe=False),
         PasswordMethod(Secret("hunter2")), InteractiveMethod(), None,
     ],
-    SignatureNeeded: [b"", b"sig", None],
+    SignatureNeeded: [b"", b"sig", KeyFormatError("no key")],
     PasswordChangeNeeded: [None, (Secret("a"), Secret("b"))],
 }  # fmt: skip
 

@@ -8,7 +8,13 @@ import pytest
 
 from glasshell.auth.client import MAX_BANNERS, ClientAuth
 from glasshell.auth.methods import MAX_PROMPTS
-from glasshell.errors import AuthenticationFailed, LimitExceeded, ProtocolViolation, UsageError
+from glasshell.errors import (
+    AuthenticationFailed,
+    LimitExceeded,
+    PassphraseError,
+    ProtocolViolation,
+    UsageError,
+)
 from glasshell.events import (
     Attempt,
     Authenticated,
@@ -139,9 +145,9 @@ def test_keys_that_are_refused_one_way_or_the_other() -> None:
     port.receive(FAILURE)
     port.answer(KeyMethod(key("b").public))
     port.receive(pk_ok("b"))
-    port.answer(None)
+    port.answer(PassphraseError("wrong passphrase", reason="wrong"))
     answers = [a.answer for a in port.question().attempts]
-    assert answers == ["not acceptable", "refused", "skipped: no signature was made"]
+    assert answers == ["not acceptable", "refused", "skipped: wrong passphrase"]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +309,7 @@ def test_nothing_is_told_where_nobody_listens() -> None:
     port.receive(FAILURE)
     port.answer(KeyMethod(key("a").public))
     port.receive(pk_ok())
-    port.answer(None)
+    port.answer(PassphraseError("wrong passphrase", reason="wrong"))
     port.answer(NoneMethod())
     port.receive(SUCCESS)
     assert port.phase is Phase.CONNECTION

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ..errors import SSHError
+from ..errors import KeyFormatError, SSHError
 from ..events import (
     Attempt,
     Credential,
@@ -133,17 +133,18 @@ class Login:
                     return credential
         return None
 
-    async def sign(self, question: SignatureNeeded) -> bytes | None:
-        """The signature by the key that was offered, or None: pass it over."""
+    async def sign(self, question: SignatureNeeded) -> bytes | SSHError:
+        """The signature by the key that was offered, or why there is none: the key is passed over."""
         identity = self._signers[question.key.blob]
         try:
             if identity.agent is not None:
                 return await identity.agent.sign(question.key.blob, question.algorithm, question.data)
             private = await identity.open(self._passphrase, self._asking.passphrase)
             return private.sign(question.algorithm, question.data)
-        except (SSHError, OSError) as error:
-            self._skip("publickey", identity.source, str(error))
-            return None
+        except SSHError as error:
+            return error
+        except OSError as error:
+            return KeyFormatError(f"{identity.source}: {error.strerror or error}")
 
     async def prompts(self, question: PromptsShown) -> Sequence[Secret] | None:
         """The answers to the server's prompts."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ..crypto.signatures import PublicKey
-from ..errors import AuthenticationFailed, LimitExceeded, ProtocolViolation, UsageError
+from ..errors import AuthenticationFailed, LimitExceeded, ProtocolViolation, SSHError, UsageError
 from ..events import (
     Attempt,
     Authenticated,
@@ -294,10 +294,10 @@ class ClientAuth:
         return PublickeyRequest(True, algorithm, key.blob, b"")
 
     def _send_signed(self, method: str, body: KeyRequest, signature: Any) -> None:
-        if signature is None:
-            self._skip("no signature was made")
+        if isinstance(signature, SSHError):
+            self._skip(str(signature))
         elif not isinstance(signature, bytes):
-            raise UsageError("SignatureNeeded is answered with bytes or None")
+            raise UsageError("SignatureNeeded is answered with bytes or an SSHError")
         else:
             self._proof = True
             self._request(method, replace(body, signature=signature))
