@@ -155,7 +155,6 @@ def test_a_key_that_stays_locked_is_passed_over(tmp_path: Path) -> None:
     refused = run(main())
     assert isinstance(refused, PassphraseError)
     assert refused.reason == "wrong"
-    assert str(path) in str(refused)
 
 
 def test_a_locked_key_without_its_public_half_is_opened_at_once_and_not_probed(tmp_path: Path) -> None:
