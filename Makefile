@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz stamps peers clean
+.PHONY: help demo test lint bench fuzz stamps peers clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,9 @@ test: $(READY)  ## the whole suite; tests whose peer is not installed are skippe
 lint: $(READY)  ## ruff, and mypy in strict mode
 	$(RUN) ruff check .
 	$(RUN) mypy
+
+bench: $(READY)  ## what costs how much, beside OpenSSH (make peers first)
+	$(RUN) tests.bench
 
 fuzz: $(READY)  ## the property tests again, with many and random examples
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz $(ARGS)
