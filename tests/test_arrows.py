@@ -265,3 +265,23 @@ def test_a_circle_is_found_and_a_late_import_is_none() -> None:
     package = {"glasshell.keys.__init__": "from .one import x", "glasshell.keys.one": one}
     assert set(circle(package | {"glasshell.keys.two": two})) == {"glasshell.keys.one", "glasshell.keys.two"}
     assert circle(package | {"glasshell.keys.two": f"def late():\n    {two}"}) == []
+
+
+def test_the_page_of_the_design_says_the_same() -> None:
+    page = (PACKAGE.parent.parent / "docs/design.md").read_text("utf-8")
+    table = page.partition("| room | may import |")[2].partition("\n\n")[0]
+    said: dict[str, set[str]] = {}
+    for line in table.splitlines()[2:]:
+        rooms, targets = (cell.strip() for cell in line.strip("| ").split("|"))
+        named = {"*"} if targets == "everything" else set(targets.replace("–", "").split(", ")) - {""}
+        said |= dict.fromkeys(rooms.split(", "), named)
+    here = {path.stem for path in PACKAGE.glob("*.py")}
+    here |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    built = here - {"errors", "wire", "__init__", "__main__"}
+    unbuilt = set(ARROWS) - built
+    held = {
+        room: {target for target in targets if target not in unbuilt}
+        for room, targets in ARROWS.items()
+        if room in built
+    }
+    assert said == held
