@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from ..events import Event, Question
 from ..observe.hub import Hub
@@ -19,6 +20,16 @@ READ_SIZE: Final = 256 * 1024
 
 LINGER: Final = 5.0
 """Seconds that the last bytes may take to leave once the connection is over."""
+
+_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
+
+
+def _buffer_of(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """Where the sockets of `loop` are read to. One will do for all of its links: what is read is handed to
+    the core before the next read, and one each would be most of what an idle connection costs."""
+    if loop not in _buffers:
+        _buffers[loop] = memoryview(bytearray(READ_SIZE))
+    return _buffers[loop]
 
 
 class Link(asyncio.BufferedProtocol):
@@ -39,7 +50,7 @@ class Link(asyncio.BufferedProtocol):
         self.over: asyncio.Future[None] = self.loop.create_future()
         """Done when the socket is closed."""
         self._tell = tell
-        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._buffer = _buffer_of(self.loop)
         self._transport: asyncio.Transport | None = None
         self._writing_paused = False
         self._reading_paused = False

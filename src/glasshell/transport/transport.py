@@ -48,6 +48,8 @@ _HOLD_LIMIT: Final = 512 * 1024
 """Bytes that may wait there all the same: a shell reads in large pieces."""
 _BEFORE_LOGIN: Final = 64 * 1024 * 1024
 """Most bytes a peer may send before it has logged in."""
+_OUTPUT_BEFORE_LOGIN: Final = 256 * 1024
+"""Most bytes queued towards a peer that has not logged in: strangers are many, and get little each."""
 _EXT_INFO_LIMIT: Final = {"client": 2, "server": 1}
 """How many EXT_INFO each role takes: one after NEWKEYS, and the client's before success (RFC 8308 §2.4)."""
 _MAX_EXTENSIONS: Final = 1024
@@ -258,7 +260,8 @@ class Transport:
             self._waiting_bytes += 64 + len(message.encode())
         else:
             self.send_now(message)
-        if self._waiting_bytes + len(self.outbound.buffer) > self.policy.max_output:
+        limit = self.policy.max_output if self.logged_in else _OUTPUT_BEFORE_LOGIN
+        if self._waiting_bytes + len(self.outbound.buffer) > limit:
             raise LimitExceeded("the peer does not read what it makes us send")
 
     def send_now(self, message: Message) -> None:
