@@ -175,6 +175,12 @@ class Endpoint:
 
     # Tasks
 
+    @property
+    def crowded(self) -> bool:
+        """Whether as much runs as there may be channels: what a channel that is closed leaves behind, like
+        bytes that its socket does not take, holds descriptors until it is done."""
+        return len(self._tasks) >= self.core.policy.max_channels
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` beside; it is cancelled when the connection is over."""
         task = self.link.loop.create_task(work)

@@ -101,6 +101,10 @@ async def listen(
     """
 
     def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if endpoint.crowded:
+            writer.transport.abort()
+            return
+
         async def work() -> None:
             try:
                 await serve(reader, writer)

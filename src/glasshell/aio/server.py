@@ -76,6 +76,8 @@ class ServerConnection(Endpoint):
         self.gatekeeper = server.gatekeeper.of(self)
         self.login: LoggedIn | None = None
         self._listeners: dict[tuple[str, int], asyncio.Server] = {}
+        self._opening = 0
+        """Listeners that are being opened."""
         clock = asyncio.get_running_loop().time
         sinks = server.sinks(peer)
         hub = new_hub("server", sinks, clock) if sinks else None
@@ -159,7 +161,9 @@ class ServerConnection(Endpoint):
         body = question.body
         if login is None:
             raise UsageError("a channel was offered before the login")
-        if question.type == "session":
+        if self.crowded:
+            self._refuse(question, OpenFailure.RESOURCE_SHORTAGE, "too much is still being done")
+        elif question.type == "session":
             ServerSession(self.adopt(question.channel), login, self)
             self.link.answer(question, True)
         elif isinstance(body, DirectTcpip):
@@ -203,7 +207,8 @@ class ServerConnection(Endpoint):
     async def _listen(self, body: TcpipForward) -> bool | bytes:
         assert self.login is not None
         address = self.gatekeeper.listen_address(self.login, body.address, body.port)
-        taken = (body.address, body.port) in self._listeners or len(self._listeners) >= MAX_LISTENERS
+        taken = (body.address, body.port) in self._listeners
+        taken = taken or len(self._listeners) + self._opening >= MAX_LISTENERS
         facts = {"kind": "remote", "listen": f"{body.address}:{body.port}", "target": "client"}
         if address is None or taken:
             self.link.state("forward", **facts, ok=False)
@@ -215,7 +220,14 @@ class ServerConnection(Endpoint):
             with contextlib.suppress(SSHError):
                 await pump(await self.open_channel("forwarded-tcpip", opened), reader, writer)
 
-        listener = await listen(self, address, body.port, hand_over)
+        self._opening += 1
+        try:
+            listener = await listen(self, address, body.port, hand_over)
+        except SSHError:
+            self.link.state("forward", **facts, ok=False)
+            raise
+        finally:
+            self._opening -= 1
         port = bound_port(listener)
         if self.closed:
             listener.close()

@@ -1,0 +1,71 @@
+"""What one login may take of the server's descriptors, however it goes about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from glasshell.aio.client import Connection
+from glasshell.aio.server import MAX_LISTENERS
+from glasshell.errors import ChannelOpenFailed
+from glasshell.messages.connection import DirectTcpip, OpenFailure, TcpipForward
+from glasshell.policy import Policy
+from tests.aio.kit import connecting, run, serving
+
+CHANNELS = 6
+
+
+def test_listeners_asked_for_all_at_once_are_counted_too() -> None:
+    async def main() -> None:
+        async with serving() as server, connecting(server.port) as connection:
+            asked = [connection.global_request("tcpip-forward", TcpipForward("localhost", 0))
+                     for _ in range(MAX_LISTENERS + 20)]  # fmt: skip
+            answers = await asyncio.gather(*asked)
+            assert sum(granted for granted, _ in answers) == MAX_LISTENERS
+
+    run(main())
+
+
+async def _fill_and_close(connection: Connection, port: int) -> None:
+    """Leaves behind a socket that has more to take than it does."""
+    channel = await connection.open_channel("direct-tcpip", DirectTcpip("127.0.0.1", port, "", 0))
+    with contextlib.suppress(TimeoutError):
+        while True:  # until the target, the pump and the window are full
+            async with asyncio.timeout(0.3):
+                channel.writer.write(bytes(1 << 16))
+                await channel.writer.drain()
+    channel.close()
+    await channel.wait_closed()
+
+
+def test_sockets_that_take_nothing_count_after_their_channels_are_closed() -> None:
+    async def main() -> None:
+        held: list[asyncio.StreamWriter] = []
+
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            transport: Any = writer.transport
+            transport.pause_reading()
+            held.append(writer)
+
+        target = await asyncio.start_server(accepted, "127.0.0.1", 0)
+        port = target.sockets[0].getsockname()[1]
+        policy = Policy.server(max_channels=CHANNELS)
+        async with serving(policy=policy) as server, connecting(server.port) as connection:
+            with pytest.raises(ChannelOpenFailed) as caught:
+                for _ in range(2 * CHANNELS):
+                    await _fill_and_close(connection, port)
+            assert caught.value.reason == OpenFailure.RESOURCE_SHORTAGE.value
+            assert len(held) == CHANNELS
+            for writer in held:  # whoever reads, or goes, makes room
+                writer.transport.abort()
+            async with asyncio.timeout(5):
+                while True:
+                    with contextlib.suppress(ChannelOpenFailed):
+                        assert (await connection.run("exit 7")).status == 7
+                        break
+        target.close()
+
+    run(main())
