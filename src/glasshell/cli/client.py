@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from ..aio.agent import usable
 from ..aio.client import Connection
 from ..aio.dial import dial
-from ..aio.login import Login
+from ..aio.login import Asking, Login
 from ..aio.recorder import Recorder
-from ..aio.trust import Trust
+from ..aio.trust import AskHostKey, Trust
 from ..config.ssh_config import ClientOptions, Forward
-from ..errors import CannotConnect, DeadlineExceeded, SSHError
+from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, SSHError
 from ..keys.patterns import match_pattern
 from ..observe.record import Record
 from ..views.log import LogView
@@ -26,7 +26,7 @@ from ..views.timeline import Timeline
 from ..views.trace import Trace, open_trace
 from . import terminal
 from .questions import Questions
-from .report import FAILED
+from .report import FAILED, tried
 from .session import Session
 from .stdio import write_all
 
@@ -38,6 +38,9 @@ __all__ = ["run"]
 
 FAMILIES: Final = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 LEVELS: Final = {"VERBOSE": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
+MAX_BAD_LINES: Final = 5
+"""Most lines of known_hosts that are named where the host's own may be among them."""
+
 SIGNALS: Final = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")
 
 
@@ -74,7 +77,7 @@ class Views:
     def warn(self, text: str) -> None:
         """A line that ssh(1) writes beside its log."""
         if not self.quiet:
-            self._write(text + "\r\n")
+            self._write(text.replace("\n", "\r\n") + "\r\n")
 
     def banner(self, text: str) -> None:
         """What the server says before the login."""
@@ -117,6 +120,7 @@ class Client:
         self._signal: signal.Signals | None = None
         self._in_session = False
         self._recorder: Recorder
+        self._trust: Trust
 
     async def run(self) -> int:
         """The exit status. Errors have been told when this returns; ^C before the session is raised."""
@@ -179,12 +183,20 @@ class Client:
             self._recorder.state(
                 "error", type=type(error).__name__, text=str(error), hint=error.hint, clause=error.clause
             )
+        for line in tried(error):
+            self._views.warn(line)
+        if isinstance(error, HostKeyRefused):
+            for bad in self._trust.known.bad_lines[:MAX_BAD_LINES]:
+                self._views.warn(f"  {bad.source}:{bad.line} is not used: {bad.reason}")
 
     # Connecting
 
     async def _connect(self) -> Connection:
         """A connection that is logged in. ConnectTimeout lasts until the server has shown its key."""
-        options = self._options
+        options, views = self._options, self._views
+        questions = Questions(options, views.warn)
+        self._trust = self._make_trust(questions.host_key)
+        login = self._make_login(questions.asking)
         seconds = options.connect_timeout
         scope = asyncio.timeout(seconds)
 
@@ -197,7 +209,11 @@ class Client:
         try:
             async with scope:
                 sock = await self._dial()
-                connection = self._connection()
+                login.tell_files()
+                connection = Connection(
+                    options.hostname, options.port, options.user, policy=options.policy(), trust=self._trust,
+                    login=login, recorder=self._recorder, sinks=bool(views.sinks), on_banner=views.banner,
+                )  # fmt: skip
                 await connection.start(sock)
         except TimeoutError as error:
             if not scope.expired():
@@ -224,26 +240,23 @@ class Client:
                 return sock
         raise CannotConnect("no attempt to connect was allowed")
 
-    def _connection(self) -> Connection:
-        options, recorder, views = self._options, self._recorder, self._views
-        questions = Questions(options, views.warn)
+    def _make_trust(self, ask: AskHostKey | None) -> Trust:
+        options = self._options
         kind = _Ordered if options.host_key_algorithms is not None else Trust
-        trust = kind(
+        return kind(
             options.hostname.lower(), options.port,
             known_hosts=(*options.user_known_hosts, *options.global_known_hosts),
             strict=options.strict_host_key_checking, alias=options.host_key_alias,
-            hashed=options.hash_known_hosts, ask=questions.host_key, warn=views.warn,
+            hashed=options.hash_known_hosts, ask=ask, warn=self._views.warn,
         )  # fmt: skip
+
+    def _make_login(self, asking: Asking) -> Login:
+        options = self._options
         agent = True if options.identity_agent is None else options.identity_agent
-        login = Login(
+        return Login(
             options.user, options.hostname.lower(), keys=options.identity_files, agent=usable(agent),
-            agent_only=options.identities_only, order=options.methods, asking=questions.asking,
-            state=recorder.state,
-        )  # fmt: skip
-        login.tell_files()
-        return Connection(
-            options.hostname, options.port, options.user, policy=options.policy(), trust=trust, login=login,
-            recorder=recorder, sinks=bool(views.sinks), on_banner=views.banner,
+            agent_only=options.identities_only, order=options.methods, asking=asking,
+            state=self._recorder.state,
         )  # fmt: skip
 
     # Once logged in
@@ -260,14 +273,12 @@ class Client:
             connection.link.state("interactive", pty=False)
             await connection.wait_closed()
             raise connection.failure()
-        status = await session.program(
+        return await session.program(
             self._said.command or options.remote_command,
             subsystem=options.session_type == "subsystem", environment=self._environment(),
             pty=terminal.current(0) if self._wants_terminal() else None,
             ready=self._go,
         )  # fmt: skip
-        await connection.idle()
-        return status
 
     def _go(self) -> None:
         """Everything is set up."""

@@ -63,7 +63,7 @@ async def _connection(timeline: Timeline, trace: str | None) -> None:
     file = open_trace(trace) if trace else None
     with TemporaryDirectory() as folder:
         authorized = Path(folder, "authorized_keys")
-        authorized.write_text(dump_public_key(user_key.public, "demo") + "\n")
+        authorized.write_text(dump_public_key(user_key.public, "demo"))  # noqa: ASYNC240 (nobody waits)
         # Only root's daemon reads the file as another user; the folder is ours alone.
         options = ServerOptions(authorized_keys=(str(authorized),), strict_modes=False, root_login="yes")
         async with serve(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from ..errors import AuthenticationFailed, NegotiationFailed, SSHError
+from ..errors import AuthenticationFailed, SSHError
 from ..wire import visible
 
-__all__ = ["FAILED", "lines", "report"]
+__all__ = ["FAILED", "lines", "report", "tried"]
 
 FAILED = 255
 """ssh(1): the exit status of its own errors, which no remote command shares by custom."""
@@ -24,13 +24,17 @@ def report(error: SSHError, program: str = "") -> int:
 
 
 def lines(error: SSHError) -> Iterator[str]:
-    """The sentence, then what was tried or offered, then the hint."""
+    """The sentence, then the hint, then what was tried."""
     yield visible(str(error))
-    if isinstance(error, AuthenticationFailed):
-        for attempt in error.attempts:
-            what = " ".join(word for word in (attempt.method, attempt.identity, attempt.source) if word)
-            yield f"  tried: {visible(what)}: {visible(attempt.answer)}"
-    if isinstance(error, NegotiationFailed) and error.ours:
-        yield f"  wanted: {','.join(error.ours)}"
     if error.hint:
         yield f"  hint: {visible(error.hint)}"
+    yield from tried(error)
+
+
+def tried(error: SSHError) -> Iterator[str]:
+    """What a login that failed was tried with, in order, and what became of each."""
+    if isinstance(error, AuthenticationFailed):
+        for attempt in error.attempts:
+            if attempt.method != "none":
+                what = " ".join(filter(None, (attempt.method, attempt.identity, attempt.source)))
+                yield f"  {visible(what)}: {visible(attempt.answer)}"

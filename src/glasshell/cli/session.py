@@ -87,8 +87,10 @@ class Session:
         try:
             await asyncio.wait([feeding, ending], return_when=asyncio.FIRST_COMPLETED)
             if feeding.done() and feeding.result():
-                return FAILED
-            return await ending
+                return FAILED  # at once: the peer may be beyond every answer
+            status = await ending
+            await self._connection.idle()  # what is forwarded goes on to its end
+            return status
         finally:
             feeding.cancel()
             ending.cancel()
