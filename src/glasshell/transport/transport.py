@@ -466,7 +466,7 @@ class Transport:
         if self.phase is Phase.IDENTIFICATION:
             seen = self._reader.received
             if seen:
-                return f"It said: {visible(seen)}"
+                return f"It said {visible(seen)}: that is no SSH server. Is the port right?"
             return "It said nothing: too many connections there (MaxStartups), or this is no SSH server."
         return ""
 
