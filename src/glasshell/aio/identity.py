@@ -97,12 +97,13 @@ def read_identity(item: KeyLike, *, explicit: bool) -> Identity:
 
 
 def _public_beside(path: Path) -> PublicKey | None:
-    public = path.with_name(path.name + ".pub")
-    try:
-        if public.stat().st_size <= MAX_FILE:
-            return load_public_key(public.read_bytes())[0]
-    except (OSError, SSHError):
-        pass
+    """The public half in the .pub file beside `path`, or in `path` itself: the agent may have the rest."""
+    for public in (path.with_name(path.name + ".pub"), path):
+        try:
+            if public.stat().st_size <= MAX_FILE:
+                return load_public_key(public.read_bytes())[0]
+        except (OSError, SSHError):
+            continue
     return None
 
 

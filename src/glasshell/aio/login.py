@@ -60,12 +60,13 @@ class Login:
         self, user: str, host: str, *, keys: Sequence[KeyLike] | None = None, agent: Agent | None = None,
         agent_only: bool = False, passphrase: Secret | None = None, password: Secret | None = None,
         order: Sequence[str] | None = None, asking: Asking | None = None, state: State | None = None,
+        tries: int = PASSWORD_TRIES,
     ) -> None:  # fmt: skip
         """`keys` are private keys and files; None: the user's own. `agent_only` is IdentitiesOnly: of the
         agent's keys only those that `keys` names. `state` hears records, as `Hub.state`.
 
         Without `order` it is OpenSSH's, but a `password` that is given, while nobody can be asked, is
-        tried as such before keyboard-interactive.
+        tried as such before keyboard-interactive. `tries` is how often a person is asked, by each of both.
         """
         self.who = f"{user}@{host}"
         self.restricted = False
@@ -76,6 +77,7 @@ class Login:
         self._agent_only = agent_only
         self._passphrase = passphrase
         self._password = password
+        self._most_tries = tries
         if order is None:
             alone = password is not None and self._asking.prompts is None
             order = ("publickey", "password", "keyboard-interactive") if alone else ORDER
@@ -215,7 +217,7 @@ class Login:
         return None
 
     def _next_interactive(self) -> InteractiveMethod | None:
-        tries = PASSWORD_TRIES if self._asking.prompts is not None else int(self._password is not None)
+        tries = self._most_tries if self._asking.prompts is not None else int(self._password is not None)
         # A server that showed no prompt would not show one the next time either.
         if self._interactive_tries >= tries or not self._interactive_asked:
             return None
@@ -227,7 +229,7 @@ class Login:
         self._password_tries += 1
         if self._password is not None:
             return PasswordMethod(self._password, "given") if self._password_tries == 1 else None
-        if self._asking.password is None or self._password_tries > PASSWORD_TRIES:
+        if self._asking.password is None or self._password_tries > self._most_tries:
             return None
         if self._password_tries > 1:
             self._asking.warn("Permission denied, please try again.")

@@ -256,7 +256,7 @@ class Client:
         return Login(
             options.user, options.hostname.lower(), keys=options.identity_files, agent=usable(agent),
             agent_only=options.identities_only, order=options.methods, asking=asking,
-            state=self._recorder.state,
+            state=self._recorder.state, tries=options.number_of_password_prompts,
         )  # fmt: skip
 
     # Once logged in

@@ -19,7 +19,6 @@ class Questions:
 
     def __init__(self, options: ClientOptions, warn: Callable[[str], None]) -> None:
         self._who = f"{options.user}@{options.hostname.lower()}"
-        self._left = options.number_of_password_prompts
         self.host_key: AskHostKey | None = None
         self.asking = Asking(warn=warn)
         if not options.batch_mode:
@@ -43,19 +42,15 @@ class Questions:
         return await ask(f"Enter passphrase for key '{path}': ")
 
     async def _password(self, prompt: str) -> Secret | None:
-        self._left -= 1
-        return await ask(prompt) if self._left >= 0 else None
+        return await ask(prompt)
 
     async def _prompts(self, shown: PromptsShown) -> Sequence[Secret] | None:
         for text in (shown.name, shown.instruction):
             if text:
                 self.asking.warn(text)
-        if not shown.prompts:
-            return ()
-        self._left -= 1
         answers = []
         for prompt in shown.prompts:
-            answer = await ask(f"({self._who}) {prompt.text}", echo=prompt.echo) if self._left >= 0 else None
+            answer = await ask(f"({self._who}) {prompt.text}", echo=prompt.echo)
             if answer is None:
                 return None
             answers.append(answer)
