@@ -209,3 +209,22 @@ def test_all_links_of_a_loop_read_into_one_buffer() -> None:
         return first
 
     assert run(main()).obj is not run(main()).obj
+
+
+def test_a_link_with_much_to_say_lets_the_others_have_their_turn() -> None:
+    async def main() -> None:
+        rig = Rig()
+
+        def more(now: float) -> bytes:
+            assert len(rig.transport.writes) < 1000, "nobody else ever gets a turn"
+            return b"more "
+
+        rig.core.data_to_send = more  # type: ignore[method-assign]
+        rig.arrive(b"x")
+        written = len(rig.transport.writes)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(rig.transport.writes) > written  # and goes on by itself
+        rig.core.data_to_send = lambda now: b""  # type: ignore[method-assign]
+
+    run(main())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glasshell.connection.channel import MAX_BURST
 from glasshell.connection.window import SMALL, Budget, Buffer, Incoming, Outgoing
 from glasshell.errors import ConnectionClosed, MalformedMessage, PeerError, ProtocolViolation
 from glasshell.events import ChannelReadable, ChannelWritable
@@ -265,6 +266,18 @@ def test_packets_of_one_byte_fill_the_output_and_stop() -> None:
     sent = channel.send(bytes(100_000))
     assert 0 < sent < 1000
     assert side.port.queued <= 10_000 + 64
+
+
+def test_one_send_makes_no_more_packets_than_a_burst() -> None:
+    """A peer that takes a byte in each packet once held the loop for a second with one write of 64 KiB."""
+    side = Side("server")
+    channel = offered(side)
+    channel.outgoing.max_packet = 1
+    assert channel.send(b"x" * 65536) == MAX_BURST
+    side.mux.resume_writing()
+    assert side.events(ChannelWritable) == [ChannelWritable(channel)]
+    assert channel.send_stderr(b"x" * (MAX_BURST + 1)) == MAX_BURST
+    assert len(side.take()) == 2 * MAX_BURST
 
 
 def test_a_write_of_5_gib_is_arithmetic() -> None:

@@ -18,6 +18,9 @@ __all__ = ["Link"]
 READ_SIZE: Final = 256 * 1024
 """Most bytes taken from the socket at once."""
 
+ROUNDS: Final = 8
+"""How often one turn asks for more to tell and to write; what is left is for the next, after the others'."""
+
 LINGER: Final = 5.0
 """Seconds that the last bytes may take to leave once the connection is over."""
 
@@ -165,15 +168,19 @@ class Link(asyncio.BufferedProtocol):
     def _turn(self) -> None:
         self._turning = True
         try:
-            while True:
-                events = self.core.events()
-                for event in events:
-                    self._tell(event)
-                if not self._flush() and not events:
-                    break
+            idle = any(not self._moved() for _ in range(ROUNDS))
         finally:
             self._turning = False
+        if not idle:
+            self.wake()
         self._after_turn()
+
+    def _moved(self) -> bool:
+        """Tells and writes what there is; whether there was anything."""
+        events = self.core.events()
+        for event in events:
+            self._tell(event)
+        return self._flush() or bool(events)
 
     def _flush(self) -> bool:
         transport = self._transport

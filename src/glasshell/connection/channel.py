@@ -44,6 +44,9 @@ MAX_TEXT: Final = 1024
 MAX_STRAYS: Final = 100
 """Most replies to nothing: some programs answer requests that want no reply, none does so often."""
 
+MAX_BURST: Final = 256
+"""Most packets that one `send` makes: a peer that takes a byte in each would hold up everybody else's."""
+
 _pack_data = m.CHANNEL_DATA_HEADER.pack
 _pack_extended = m.EXTENDED_DATA_HEADER.pack
 _DATA = m.ChannelData.NUMBER
@@ -163,7 +166,7 @@ class Channel:
     # --- the application's side: data
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        """Sends as much of `data` as fits the peer's window and the output; returns how many bytes.
+        """Sends as much of `data` as fits the peer's window, the output and one burst; returns how many bytes.
 
         Where that is less than all, `ChannelWritable` follows when there is room again. Raises
         UsageError before the channel is open and after `send_eof` or `close`, ConnectionClosed
@@ -183,9 +186,10 @@ class Channel:
         total = len(view)
         out, port = self.outgoing, self._shared.port
         limit = min(out.max_packet, port.policy.max_packet)
+        most = min(total, limit * MAX_BURST)
         done = 0
-        while done < total:
-            size = min(total - done, limit, out.left, port.room())
+        while done < most:
+            size = min(most - done, limit, out.left, port.room())
             if size <= 0:
                 break
             port.send_data(head(size), view[done : done + size])
