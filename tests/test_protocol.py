@@ -160,7 +160,7 @@ def test_eof(side: Side, phase: Phase) -> None:
 
 
 def test_eof_hints() -> None:
-    for said, hint in ((b"", "MaxStartups"), (b"220 mail.example ESMTP", "It said: 220 mail.example ESMTP")):
+    for said, hint in ((b"", "MaxStartups"), (b"220 mail.example ESMTP", "It said 220 mail.example ESMTP")):
         core = ClientProtocol(Policy.client(), user="x", now=0.0)
         core.start(0.0)
         core.receive_data(said, 0.0)

@@ -71,7 +71,7 @@ def test_a_refused_port(commands: Commands) -> None:
 
 def test_a_web_server(commands: Commands) -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\nServer: web\r\n\r\n") as port:
-        failed(ssh(commands, port), f"port {port}", "It said: HTTP/1.1 400 Bad Request")
+        failed(ssh(commands, port), f"port {port}", "It said HTTP/1.1 400 Bad Request", "no SSH server")
 
 
 def test_a_server_of_ssh_1(commands: Commands) -> None:

@@ -260,7 +260,9 @@ class Transport:
             self._waiting_bytes += 64 + len(message.encode())
         else:
             self.send_now(message)
-        limit = self.policy.max_output if self.logged_in else _OUTPUT_BEFORE_LOGIN
+        limit = self.policy.max_output
+        if not self.logged_in:
+            limit = min(limit, _OUTPUT_BEFORE_LOGIN)
         if self._waiting_bytes + len(self.outbound.buffer) > limit:
             raise LimitExceeded("the peer does not read what it makes us send")
 
