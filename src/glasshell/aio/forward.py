@@ -116,7 +116,8 @@ async def listen(
     try:
         return await asyncio.start_server(accepted, host or None, port, limit=CHUNK)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise CannotConnect(f"cannot listen to port {port}: {error}") from error
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise CannotConnect(f"cannot listen to port {port}: {why}") from error
 
 
 async def listen_local(

@@ -82,7 +82,8 @@ class Views:
     def banner(self, text: str) -> None:
         """What the server says before the login."""
         if not self.quiet:
-            write_all(2, text.encode("utf-8", "surrogateescape"))
+            with suppress(OSError):
+                write_all(2, text.encode("utf-8", "surrogateescape"))
 
     def finish(self) -> None:
         """Draws the timeline, closes the files."""
@@ -95,7 +96,8 @@ class Views:
     def _write(self, text: str) -> None:
         # LogLevel VERBOSE is what -v says without its debugging.
         if not (self._verbose and text.startswith("debug")):
-            write_all(self._descriptor, text.encode("utf-8", "replace"))
+            with suppress(OSError):  # a log that nobody can read stops nothing
+                write_all(self._descriptor, text.encode("utf-8", "replace"))
 
 
 def _open_log(path: str) -> int:

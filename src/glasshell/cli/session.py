@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from ..aio.channels import ChannelIO
@@ -51,14 +51,17 @@ class Session:
                 pty=pty,
             )
         )  # fmt: skip
-        await asyncio.sleep(0)  # the channel is asked for; what follows stands behind it
-        self._promise()
-        self._connection.link.state("interactive", pty=pty is not None)
-        self._process = process = await opening
+        try:
+            await asyncio.sleep(0)  # the channel is asked for; what follows stands behind it
+            self._promise()
+            self._connection.link.state("interactive", pty=pty is not None)
+            self._process = process = await opening
+        finally:
+            opening.cancel()
         ready()
         if pty is None:
             return await self._attend(process.io, None)
-        with self._raw, _Resizing(process):
+        with self._raw, _resizing(process):
             return await self._attend(process.io, self._escape)
 
     async def stdio_forward(self, host: str, port: int, ready: Callable[[], None]) -> int:
@@ -152,6 +155,8 @@ class Session:
         self._raw.leave()
         os.kill(os.getpid(), signal.SIGTSTP)
         self._raw.enter()
+        if self._process is not None:  # the window may have changed meanwhile
+            _resize(self._process)
 
 
 async def _end(io: ChannelIO, drains: list[Coroutine[Any, Any, None]]) -> int:
@@ -175,18 +180,21 @@ async def _drain(io: ChannelIO, reader: Reader, output: Output) -> None:
             io.tell("eow@openssh.com", Eow())
 
 
-class _Resizing:
+@contextmanager
+def _resizing(process: Process) -> Iterator[None]:
     """Tells the program of every new size of the terminal while the block runs."""
+    number = getattr(signal, "SIGWINCH", None)
+    if number is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(number, _resize, process)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(number)
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
 
-    def __enter__(self) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self._resized)
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGWINCH)
-
-    def _resized(self) -> None:
-        with suppress(OSError):
-            self._process.resize(*device.get_size(0))
+def _resize(process: Process) -> None:
+    with suppress(OSError):
+        process.resize(*device.get_size(0))

@@ -68,7 +68,11 @@ def _answer(line: bytearray) -> Secret | None:
 async def _readable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except OSError:  # kqueue takes no /dev/tty: then everything waits for the answer
+        os.set_blocking(descriptor, True)
+        return
     try:
         await ready.wait()
     finally:
@@ -131,8 +135,10 @@ class RawMode:
 
     def enter(self) -> None:
         """Raw mode on; does nothing where the descriptor is no terminal."""
-        import termios
-
+        try:
+            import termios
+        except ImportError:
+            return
         with suppress(termios.error):
             saved = termios.tcgetattr(self._descriptor)
             raw = [*saved[:6], [*saved[6]]]
