@@ -14,6 +14,7 @@ import glasshell
 from glasshell.aio.gatekeeper import Peer
 from glasshell.aio.process import Terminal
 from glasshell.aio.session import ServerSession
+from glasshell.connection.requests import pty_req
 from glasshell.errors import (
     AuthenticationFailed,
     CannotConnect,
@@ -25,11 +26,12 @@ from glasshell.errors import (
     HostKeyRefused,
     RequestFailed,
 )
+from glasshell.events import Prompts
 from glasshell.keys.known_hosts import format_entry
-from glasshell.messages.connection import Keepalive, StreamlocalForward
+from glasshell.messages.connection import Exec, Keepalive, SessionOpen, StreamlocalForward
 from glasshell.observe.record import MessageRecord, Record, StateRecord
 from glasshell.policy import Policy
-from tests.aio.kit import HOST_KEY, STRANGER, USER_KEY, connecting, run, serving
+from tests.aio.kit import HOST_KEY, STRANGER, USER_KEY, Users, connecting, run, serving
 
 
 def test_a_command_and_all_that_comes_of_it() -> None:
@@ -519,3 +521,35 @@ def test_a_password_login() -> None:
                     await connecting(server.port, user=user, keys=[USER_KEY], password=password)
 
     run(main())
+
+
+def test_a_second_terminal_is_refused_and_the_first_one_stays() -> None:
+    class Once(Users):
+        def may_have_terminal(self, session: ServerSession, terminal: Terminal) -> bool:
+            return session.terminal is None
+
+    async def main() -> None:
+        async with serving(gatekeeper=Once()) as server, connecting(server.port) as connection:
+            channel = await connection.open_channel("session", SessionOpen())
+            assert await channel.ask("pty-req", pty_req("vt100", 80, 24))
+            assert not await channel.ask("pty-req", pty_req("xterm", 90, 34))
+            assert await channel.ask("exec", Exec("anything"))
+            assert b"Terminal(term='vt100', columns=80, rows=24" in await channel.reader.read()
+
+    run(main())
+
+
+def test_a_defect_of_the_application_is_reported_and_not_only_the_end_of_a_connection() -> None:
+    class Wrong(Users):
+        async def interactive(self, user: str, submethods: str, peer: Peer) -> Prompts:
+            return Prompts(("no PromptText",))  # type: ignore[arg-type]
+
+    async def main() -> None:
+        gatekeeper = Wrong()
+        gatekeeper.methods = ("keyboard-interactive",)
+        async with serving(gatekeeper=gatekeeper) as server:
+            with pytest.raises(ConnectionLost):
+                async with connecting(server.port, keys=[], password="x"):
+                    pass
+
+    run(main(), defects=["a defect ended a connection"])

@@ -156,6 +156,9 @@ class Endpoint:
         self.error = event.error
         if isinstance(event.error, ConnectionLost) and self.link.lost is not None:
             event.error.__cause__ = self.link.lost
+        if type(event.error) is SSHError:  # nobody's fault but ours, or the application's: not to be missed
+            report = {"message": "a defect ended a connection", "exception": event.error}
+            self.link.loop.call_exception_handler(report)
         self._over = True
         for streams in tuple(self._channels.values()):
             streams.end(self.failure())

@@ -106,7 +106,7 @@ class ServerSession:
             case PtyReq() as body:
                 terminal = _terminal(body)
                 answer = gate.may_have_terminal(self, terminal)
-                self.terminal = terminal if answer else None
+                self.terminal = terminal if answer else self.terminal
             case Env(name=name, value=value):
                 answer = len(self.env) < MAX_VARIABLES and gate.may_set(login, name, value)
                 if answer:

@@ -166,7 +166,7 @@ class Channel:
     # --- the application's side: data
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        """Sends as much of `data` as fits the peer's window, the output and one burst; returns how many bytes.
+        """Sends as much of `data` as window, output and one burst take; returns how many bytes.
 
         Where that is less than all, `ChannelWritable` follows when there is room again. Raises
         UsageError before the channel is open and after `send_eof` or `close`, ConnectionClosed
