@@ -35,12 +35,9 @@ class Protocol:
         random: Callable[[int], bytes] = os.urandom, host_keys: Sequence[PublicKey] = (),
     ) -> None:  # fmt: skip
         self.policy = policy
-        self.transport = Transport(policy, random=random, hub=hub, host_keys=host_keys)
+        self.transport = Transport(policy, _Joint(self), random=random, hub=hub, host_keys=host_keys)
         self.transport.now = now
         self.mux = Mux(self.transport, is_server=policy.role == "server")
-        self.transport.on_closed = self._on_closed
-        self.transport.on_room = self.mux.resume_writing
-        self.transport.on_handshake = self._on_handshake
         self._heard = now
         self._unanswered = 0
 
@@ -132,7 +129,8 @@ class Protocol:
     @property
     def peer_software(self) -> str:
         """Software version and comments of the peer's identification; empty before it came."""
-        return self.transport.peer_software
+        theirs = self.transport.theirs
+        return theirs.name if theirs else ""
 
     @property
     def hub(self) -> Hub | None:
@@ -180,8 +178,21 @@ class Protocol:
             silent = 0.0
         self.transport.schedule("keepalive", interval - silent, self._keepalive)
 
-    def _on_closed(self, error: SSHError | None) -> None:
-        self.mux.close_all(error)
+
+class _Joint:
+    """What the transport tells the layers above it (`transport.Owner`)."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+
+    def handshake_done(self) -> None:
+        self._protocol._on_handshake()
+
+    def room_again(self) -> None:
+        self._protocol.mux.resume_writing()
+
+    def closing(self, error: SSHError | None) -> None:
+        self._protocol.mux.close_all(error)
 
 
 class ClientProtocol(Protocol):

@@ -325,7 +325,7 @@ def flood(made: Pair, side: Side, payload: bytes, most: int = 200_000) -> int:
     core, kept = made.core(side), 0
     for _ in range(most):
         made.inject(other(side), payload)
-        kept = max(kept, len(core.transport.outbound.buffer) + core.transport._waiting_bytes)
+        kept = max(kept, len(core.transport.outbound.buffer) + core.transport._waiting.size)
         if core.closed:
             return kept
         assert not core.events() or payload[0] == 4

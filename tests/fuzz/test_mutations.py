@@ -115,7 +115,7 @@ def check(made: Pair, side: Side) -> None:
         assert error is None or isinstance(error, SSHError)
         assert type(error) is not SSHError, repr(error.__cause__ if error else "")
     transport = core.transport
-    assert len(transport.outbound.buffer) + transport._waiting_bytes <= core.policy.max_output + (1 << 18)
+    assert len(transport.outbound.buffer) + transport._waiting.size <= core.policy.max_output + (1 << 18)
     assert transport.inbound.buffered() <= 1 << 19
     assert len(core.mux.channels) <= core.policy.max_channels
 

@@ -220,7 +220,7 @@ class Asker:
     def _state(self) -> tuple[Any, ...]:
         t = self.transport
         return (
-            t.phase, len(t.events), bytes(t.outbound.buffer), t.outbound.seq, len(t._waiting),
+            t.phase, len(t.events), bytes(t.outbound.buffer), t.outbound.seq, len(t._waiting.messages),
             t.kex.blocked, expects(self.pair, self.side), t.agenda.held, t.agenda.next_timeout(),
             dict(t.extensions), t.inbound.epoch,
         )  # fmt: skip

@@ -262,7 +262,7 @@ def test_a_peer_that_never_finishes(side: Side, silent_from: str) -> None:
         assert sent <= made.client.policy.max_output
     else:
         assert sent == 0
-        assert len(transport.outbound.buffer) + transport._waiting_bytes < 4096
+        assert len(transport.outbound.buffer) + transport._waiting.size < 4096
     made.advance(29)
     assert not made.core(side).closed
     made.advance(2)

@@ -203,9 +203,10 @@ class Handshake:
         t = self._t
         assert self._ours is not None
         ours = self._ours.encode()
+        assert t.theirs is not None
         if t.role == "client":
-            return Transcript(v_c=t.our_line, v_s=t.peer_line, i_c=ours, i_s=theirs)
-        return Transcript(v_c=t.peer_line, v_s=t.our_line, i_c=theirs, i_s=ours)
+            return Transcript(v_c=t.ours.line, v_s=t.theirs.line, i_c=ours, i_s=theirs)
+        return Transcript(v_c=t.theirs.line, v_s=t.ours.line, i_c=theirs, i_s=ours)
 
     def _make_exchange(self, chosen: Negotiated, transcript: Transcript) -> Exchange:
         return Exchange(
@@ -306,9 +307,10 @@ class Handshake:
         assert keys is not None
         assert self.negotiated is not None
         assert self.exchange is not None
+        assert t.theirs is not None
         first = self.exchange.session_id is None
         self._tell_keys(sent=False)
-        t.inbound.install(keys.opener("server" if t.role == "client" else "client"), reset_seq=self.strict)
+        t.inbound.install(keys.opener(t.peer), reset_seq=self.strict)
         self._pending = self.exchange = self._ours = None
         t.agenda.cancel("kex")
         if t.policy.rekey_seconds:
@@ -321,7 +323,7 @@ class Handshake:
             t.hub.state("kex_done", first=first)
         t.leave_kex()
         if first:
-            t.handshake_done(HandshakeDone(self.negotiated, keys.session_id, t.peer_software))
+            t.handshake_done(HandshakeDone(self.negotiated, keys.session_id, t.theirs.name))
 
     def _set_deadline(self) -> None:
         self._t.schedule("kex", self._t.policy.kex_timeout, self._too_slow)

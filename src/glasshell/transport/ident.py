@@ -28,6 +28,11 @@ class Identification:
     software: str
     comments: str = ""
 
+    @property
+    def name(self) -> str:
+        """Software version and comments, as people call the program."""
+        return f"{self.software} {self.comments}".rstrip()
+
 
 def parse(line: bytes) -> Identification:
     """Reads `SSH-protoversion-softwareversion [comments]`.

@@ -7,7 +7,7 @@ their handlers here and see of it what `port.Port` says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ..crypto.registry import Kind, find
 from ..crypto.signatures import PublicKey
@@ -56,15 +56,43 @@ _MAX_EXTENSIONS: Final = 1024
 """Most extensions in one EXT_INFO; OpenSSH's own bound."""
 
 
+class Owner(Protocol):
+    """What the transport tells whoever joins the layers, at once and not as an event."""
+
+    def handshake_done(self) -> None:
+        """The first key exchange is over."""
+
+    def room_again(self) -> None:
+        """Channel data may be queued again: a key exchange is over."""
+
+    def closing(self, error: SSHError | None) -> None:
+        """The connection ends; what is told from here comes before Closed."""
+
+
+class _Waiting:
+    """Messages of the upper layers that wait for the end of a key exchange, and their size."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.size = 0
+
+    def add(self, message: Message) -> None:
+        self.messages.append(message)
+        self.size += 64 + len(message.encode())
+
+    def take(self) -> list[Message]:
+        taken, self.messages, self.size = self.messages, [], 0
+        return taken
+
+
 class Transport:
     """One connection's transport; `role` is ours. Every call that takes `now` sets the core's time."""
 
     def __init__(
-        self, policy: Policy, *, random: Callable[[int], bytes], hub: Hub | None = None,
+        self, policy: Policy, owner: Owner, *, random: Callable[[int], bytes], hub: Hub | None = None,
         host_keys: Sequence[PublicKey] = (),
     ) -> None:  # fmt: skip
         self.policy = policy
-        self.role: Role = policy.role
         self.random = random
         self.hub = hub
         self.now = 0.0
@@ -76,20 +104,15 @@ class Transport:
         self.phase = Phase.IDENTIFICATION
         self.events: list[Event] = []
         self.extensions: dict[str, bytes] = {}
-        self.our_line = f"SSH-2.0-{policy.software}".encode("ascii")
-        self.peer_line = b""
-        self.peer_software = ""
+        self.ours = Identification(f"SSH-2.0-{policy.software}".encode("ascii"), "2.0", policy.software)
+        self.theirs: Identification | None = None
         self.closed = False
-        self.on_handshake: Callable[[], None] = lambda: None
-        self.on_closed: Callable[[SSHError | None], None] = lambda error: None
-        self.on_room: Callable[[], None] = lambda: None
-        self._peer: Role = "server" if self.role == "client" else "client"
+        self.owner = owner
         self._reader = IdentificationReader(self.role)
         self._upper = Phase.SERVICE
         self._installed: Mapping[int, Handler] = {}
         self._slots: list[Handler | None] = [None] * 256
-        self._waiting: list[Message] = []
-        self._waiting_bytes = 0
+        self._waiting = _Waiting()
         self._ext_infos = 0
         self._own: dict[int, Handler] = {
             1: self._on_disconnect, 2: self._on_ignore, 3: self._on_unimplemented, 4: self._on_debug,
@@ -98,6 +121,16 @@ class Transport:
         self.kex = Handshake(self, host_keys)
 
     # --- the session's facts (port)
+
+    @property
+    def role(self) -> Role:
+        """Which side we are."""
+        return self.policy.role
+
+    @property
+    def peer(self) -> Role:
+        """Which side the other one is."""
+        return "server" if self.policy.role == "client" else "client"
 
     @property
     def session_id(self) -> bytes:
@@ -130,10 +163,11 @@ class Transport:
     def start(self, now: float) -> None:
         """Queues our identification and KEXINIT; a side need not wait for the other's (§4.2, §7.1)."""
         self._set_now(now)
-        self.outbound.buffer += self.our_line + b"\r\n"
-        self.outbound.total_bytes += len(self.our_line) + 2
+        line = self.ours.line
+        self.outbound.buffer += line + b"\r\n"
+        self.outbound.total_bytes += len(line) + 2
         if self.hub:
-            self.hub.state("identification_sent", line=self.our_line.decode(), length=len(self.our_line) + 2)
+            self.hub.state("identification_sent", line=line.decode(), length=len(line) + 2)
         self.guard(lambda: self.kex.start("the connection begins"))
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
@@ -201,12 +235,11 @@ class Transport:
         self._pump()
 
     def _identified(self, peer: Identification) -> None:
-        self.peer_line = peer.line
-        self.peer_software = f"{peer.software} {peer.comments}".rstrip()
+        self.theirs = peer
         if self.hub:
             self.hub.state(
                 "identification_received", line=peer.line.decode(), protocol=peer.protocol,
-                software=self.peer_software, length=len(peer.line) + 2,
+                software=peer.name, length=len(peer.line) + 2,
             )  # fmt: skip
         self.phase = Phase.KEXINIT
         self.reslot()
@@ -256,14 +289,13 @@ class Transport:
             return
         number = message.NUMBER
         if self.kex.blocked and (number >= 50 or number in (5, 6)):
-            self._waiting.append(message)
-            self._waiting_bytes += 64 + len(message.encode())
+            self._waiting.add(message)
         else:
             self.send_now(message)
         limit = self.policy.max_output
         if not self.logged_in:
             limit = min(limit, _OUTPUT_BEFORE_LOGIN)
-        if self._waiting_bytes + len(self.outbound.buffer) > limit:
+        if self._waiting.size + len(self.outbound.buffer) > limit:
             raise LimitExceeded("the peer does not read what it makes us send")
 
     def send_now(self, message: Message) -> None:
@@ -320,10 +352,9 @@ class Transport:
 
     def release(self) -> None:
         """Sends what waited for the keys, in order."""
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        for message in waiting:
+        for message in self._waiting.take():
             self.send(message)
-        self.on_room()
+        self.owner.room_again()
 
     def rekey(self, now: float) -> None:
         """Begins a key re-exchange, if none is under way."""
@@ -333,12 +364,12 @@ class Transport:
     def reslot(self) -> None:
         """Builds the dispatch list of the present phase from `rules` and the handlers at hand."""
         handlers = {**self._installed, **self.kex.handlers(), **self._own}
-        self._slots = slots(self.phase, self._peer, handlers, self._on_unknown, strict=self.kex.strict)
+        self._slots = slots(self.phase, self.peer, handlers, self._on_unknown, strict=self.kex.strict)
 
     def handshake_done(self, event: HandshakeDone) -> None:
         """The first key exchange is over: the application hears of it, authentication begins."""
         self.events.append(event)
-        self.on_handshake()
+        self.owner.handshake_done()
 
     def start_compression(self) -> None:
         """Compresses from here on, where that was agreed: after success, and anew after each NEWKEYS."""
@@ -415,7 +446,7 @@ class Transport:
     def fail(self, error: SSHError) -> None:
         """Ends the connection because of `error`: at most one DISCONNECT, then Closed."""
         reason = error.disconnect_reason
-        if reason is not None and self.peer_line:
+        if reason is not None and self.theirs is not None:
             # What went wrong on our own side (a file and line of known_hosts, say) is not the peer's to know.
             about_the_peer = isinstance(error, PeerError | NegotiationFailed)
             text = str(error) if about_the_peer else DisconnectReason(reason).name.lower().replace("_", " ")
@@ -444,12 +475,12 @@ class Transport:
             return
         self.closed = True
         self.agenda.clear()
-        self._waiting.clear()
+        self._waiting.take()
         if self.hub and error is not None:
             self.hub.state(
                 "error", type=type(error).__name__, text=str(error), hint=error.hint, clause=error.clause
             )
-        self.on_closed(error)
+        self.owner.closing(error)
         if self.hub:
             self._tell_compressed()
             sent, received = self.outbound.total_bytes, self.inbound.total_bytes
