@@ -142,7 +142,7 @@ class _Program:
         """Moves bytes until the program has ended and nobody holds its output any more."""
         session = self._session
         feeding = asyncio.ensure_future(_feed(session.stdin, child))
-        outputs = [_copy(child.stdout, session.stdout)]
+        outputs = [_copy(child.stdout, session.stdout, ended if self._terminal is not None else None)]
         if child.stderr >= 0:
             outputs.append(_copy(child.stderr, session.stderr))
         copying = asyncio.gather(*outputs)
@@ -200,14 +200,20 @@ def _watch(child: Child) -> asyncio.Future[Exit]:
     return ended
 
 
-async def _copy(source: int, target: Writer) -> None:
-    """Copies a descriptor to the channel until its end; the channel's window slows the program down."""
+async def _copy(source: int, target: Writer, ended: asyncio.Future[Exit] | None = None) -> None:
+    """Copies a descriptor to the channel until its end; the channel's window slows the program down.
+
+    With `ended`, a terminal's program, what is there when that is done is all: a job in the background that
+    does not heed the hangup keeps the terminal open, and must not keep the user from logging out.
+    """
     loop = asyncio.get_running_loop()
     while True:
         try:
             data = os.read(source, CHUNK)
         except BlockingIOError:
-            await _ready(loop.add_reader, loop.remove_reader, source)
+            if ended is not None and ended.done():
+                return
+            await _ready(loop.add_reader, loop.remove_reader, source, ended)
             continue
         except OSError:
             return  # EIO: no program has the terminal open any more
@@ -237,11 +243,22 @@ async def _write(target: int, data: memoryview) -> None:
             await _ready(loop.add_writer, loop.remove_writer, target)
 
 
-async def _ready(add: Callable[..., Any], remove: Callable[[int], Any], descriptor: int) -> None:
-    """Waits until a descriptor can be read, or written."""
+async def _ready(
+    add: Callable[..., Any], remove: Callable[[int], Any], descriptor: int,
+    ended: asyncio.Future[Exit] | None = None,
+) -> None:  # fmt: skip
+    """Waits until a descriptor can be read, or written, or until `ended` is done."""
     ready = asyncio.Event()
-    add(descriptor, ready.set)
+
+    def wake(_: object = None) -> None:
+        ready.set()
+
+    add(descriptor, wake)
+    if ended is not None:
+        ended.add_done_callback(wake)
     try:
         await ready.wait()
     finally:
         remove(descriptor)
+        if ended is not None:
+            ended.remove_done_callback(wake)
