@@ -22,16 +22,17 @@ def test_a_terminal_that_somebody_else_still_holds_ends_with_its_program() -> No
         master, slave = os.openpty()
         os.set_blocking(master, False)
         got = bytearray()
+        came = asyncio.Event()
 
         def take(data: memoryview) -> int:
             got.extend(data)
+            came.set()
             return len(data)
 
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         copying = asyncio.ensure_future(_copy(master, Writer(take, lambda: None), ended))
         os.write(slave, b"early\n")
-        while not got:
-            await asyncio.sleep(0.001)
+        await came.wait()
         assert not copying.done()
         os.write(slave, b"the last words\n")
         ended.set_result(Exit(0))
