@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from glasshell.aio.client import Connection
+from glasshell.aio.gatekeeper import LoggedIn
 from glasshell.aio.server import MAX_LISTENERS
 from glasshell.errors import ChannelOpenFailed
-from glasshell.messages.connection import DirectTcpip, OpenFailure, TcpipForward
+from glasshell.messages.connection import DirectTcpip, OpenFailure, TcpipForward, TcpipForwardReply
 from glasshell.policy import Policy
-from tests.aio.kit import connecting, run, serving
+from tests.aio.kit import Users, connecting, run, serving
 
 CHANNELS = 6
 
@@ -25,6 +26,25 @@ def test_listeners_asked_for_all_at_once_are_counted_too() -> None:
                      for _ in range(MAX_LISTENERS + 20)]  # fmt: skip
             answers = await asyncio.gather(*asked)
             assert sum(granted for granted, _ in answers) == MAX_LISTENERS
+
+    run(main())
+
+
+def test_any_free_port_of_every_address_is_one_port() -> None:
+    """The client is told one; a second one, of the other family, would be open to whoever finds it."""
+
+    class Everywhere(Users):
+        def listen_address(self, login: LoggedIn, host: str, port: int) -> str | None:
+            return ""
+
+    async def main() -> None:
+        async with serving(gatekeeper=Everywhere()) as server, connecting(server.port) as connection:
+            granted, reply = await connection.global_request("tcpip-forward", TcpipForward("", 0))
+            assert granted
+            (side,) = server.connections
+            (listener,) = side._listeners.values()
+            ports = {sock.getsockname()[1] for sock in listener.sockets}
+            assert ports == {TcpipForwardReply.decode(reply).port}
 
     run(main())
 

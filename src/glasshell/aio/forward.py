@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
@@ -114,10 +115,17 @@ async def listen(
         endpoint.spawn(work())
 
     try:
+        # Every address has two families, and each would get a port of its own.
+        port = port or (0 if host else _free_port())
         return await asyncio.start_server(accepted, host or None, port, limit=CHUNK)
     except (OSError, OverflowError, UnicodeError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise CannotConnect(f"cannot listen to port {port}: {why}") from error
+
+
+def _free_port() -> int:
+    with socket.create_server(("", 0)) as sock:
+        return int(sock.getsockname()[1])
 
 
 async def listen_local(
