@@ -120,12 +120,17 @@ def test_b1_the_harness_is_an_attack_indeed() -> None:
     assert not made.client.transport.extensions
 
 
-@pytest.mark.parametrize("cipher", [GCM, CTR])
-def test_b1_the_other_ciphers_hold_without_strict(cipher: str) -> None:
-    made = pair(ciphers=(cipher,), strict=False)
+@pytest.mark.parametrize(("cipher", "mac"), [
+    (GCM, "hmac-sha2-256"), (CTR, "hmac-sha2-256"), (CTR, "hmac-sha2-256-etm@openssh.com"),
+])  # fmt: skip
+def test_b1_the_other_ciphers_hold_without_strict(cipher: str, mac: str) -> None:
+    """CTR with encrypt-then-MAC holds by luck alone: the MAC fits, and what the wrong keystream leaves of a
+    packet is no message, but one time in twenty it is one that changes nothing."""
+    made = pair(ciphers=(cipher,), macs=(mac,), strict=False)
     Terrapin(made)
     made.run()
-    assert isinstance(ended(made, "client"), PeerError)
+    if "etm" not in mac:
+        assert isinstance(ended(made, "client"), PeerError)
     assert Authenticated not in made.kinds("client") + made.kinds("server")
 
 
