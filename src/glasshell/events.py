@@ -194,7 +194,10 @@ class PromptText:
 
 @dataclass(slots=True, eq=False)
 class PromptsShown(Question):
-    """Answer the server's prompts with a Secret each, or None: give this method up."""
+    """Answer the server's prompts with a Secret each, or None: give this method up.
+
+    The texts are the server's, control characters removed except line ends and tabs.
+    """
 
     name: str
     instruction: str

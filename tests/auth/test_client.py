@@ -201,7 +201,7 @@ def test_password_change() -> None:
     port.receive(UserauthPasswdChangereq("expired\x1b"))
     question = port.question()
     assert isinstance(question, PasswordChangeNeeded)
-    assert question.prompt == "expired\x1b"
+    assert question.prompt == "expired"
     port.answer((Secret("hunter2"), Secret("hunter3")))
     assert port.last() == request(PasswordRequest(True, Secret("hunter2"), Secret("hunter3")))
     port.receive(UserauthPasswdChangereq("too short"))
@@ -492,3 +492,18 @@ def test_the_question_is_the_only_way_on() -> None:
     port = client()
     assert isinstance(port.question(), CredentialNeeded)
     assert port.sent == []
+
+
+def test_texts_to_be_shown_hold_nothing_a_terminal_obeys() -> None:
+    evil = "\x1b]0;owned\x07a\r\n\tb\x9b2J\u202e"
+    port = client()
+    port.answer(InteractiveMethod())
+    port.receive(UserauthInfoRequest(evil, evil, "", (Prompt(evil, False),)))
+    shown = port.question()
+    assert isinstance(shown, PromptsShown)
+    for text in (shown.name, shown.instruction, shown.prompts[0].text):
+        assert text == "]0;owneda\n\tb2J"
+    port = client()
+    port.answer(HUNTER2)
+    port.receive(UserauthPasswdChangereq(evil))
+    assert port.question().prompt == "]0;owneda\n\tb2J"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from glasshell.messages import connection as c
+from glasshell.messages import kex as k
 from glasshell.messages import transport as t
 from glasshell.views.timeline import Rows, Timeline, size_text
 
@@ -57,6 +58,17 @@ def test_time_is_given_out_once() -> None:
     assert sum(p["ms"] for p in summary["phases"]) == pytest.approx(summary["duration_ms"])
     for phase in summary["phases"]:
         assert phase["waiting_ms"] + phase["own_ms"] == pytest.approx(phase["ms"])
+
+
+def test_a_person_who_answers_is_waited_for() -> None:
+    tape = Tape()
+    tape.received(k.KexEcdhReply(b"", b"", b""))
+    tape.wait(60.0)
+    tape.state("answered", what="host key")
+    tape.sent(t.NewKeys())
+    spent = told(tape).clock.spent.values()
+    assert sum(each.waiting for each in spent) >= 60.0
+    assert sum(each.own for each in spent) < 1.0
 
 
 def test_round_trips_of_a_client() -> None:

@@ -237,7 +237,7 @@ class ClientAuth:
         self._banner_left -= len(text)
         if self._banner_left < 0:
             raise LimitExceeded(f"banners of more than {MAX_BANNERS} characters", clause="RFC 4252 5.4")
-        if shown := "".join(c for c in text if c in "\n\t" or c.isprintable()):
+        if shown := _readable(text):
             self._port.emit(BannerShown(shown))
 
     # --- publickey (RFC 4252 §7)
@@ -317,7 +317,7 @@ class ClientAuth:
         self._request(PASSWORD, request, reply=self._on_change_request)
 
     def _on_change_request(self, payload: memoryview) -> None:
-        prompt = UserauthPasswdChangereq.decode(payload).prompt
+        prompt = _readable(UserauthPasswdChangereq.decode(payload).prompt)
         self._listen()
         self._port.ask(PasswordChangeNeeded(prompt), self._change_password)
 
@@ -338,8 +338,8 @@ class ClientAuth:
         if count > MAX_PROMPTS:
             raise LimitExceeded(f"{count} prompts at once; {MAX_PROMPTS} are allowed", clause="RFC 4256 3.2")
         self._listen()
-        prompts = tuple(PromptText(p.prompt, p.echo) for p in request.prompts)
-        question = PromptsShown(request.name, request.instruction, prompts)
+        prompts = tuple(PromptText(_readable(p.prompt), p.echo) for p in request.prompts)
+        question = PromptsShown(_readable(request.name), _readable(request.instruction), prompts)
         self._port.ask(question, lambda answers: self._respond(count, answers))
 
     def _respond(self, count: int, answers: Any) -> None:
@@ -351,6 +351,11 @@ class ClientAuth:
         self._proof = self._proof or count > 0
         self._expect(self._on_info_request)
         self._port.send(UserauthInfoResponse(tuple(Response(each) for each in given)))
+
+
+def _readable(text: str) -> str:
+    """`text` of the server without what a terminal would obey (RFC 4256 §3.2, RFC 4251 §9.2)."""
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 def _hint(attempts: list[Attempt], methods: tuple[str, ...]) -> str:

@@ -196,7 +196,7 @@ class Client:
     async def _connect(self) -> Connection:
         """A connection that is logged in. ConnectTimeout lasts until the server has shown its key."""
         options, views = self._options, self._views
-        questions = Questions(options, views.warn)
+        questions = Questions(options, views.warn, self._recorder.state)
         self._trust = self._make_trust(questions.host_key)
         login = self._make_login(questions.asking)
         seconds = options.connect_timeout

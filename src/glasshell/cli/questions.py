@@ -17,7 +17,10 @@ __all__ = ["Questions"]
 class Questions:
     """The questions of one connection: `host_key` for Trust, `asking` for Login."""
 
-    def __init__(self, options: ClientOptions, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: ClientOptions, warn: Callable[[str], None], state: Callable[..., None]
+    ) -> None:
+        self._state = state
         self._who = f"{options.user}@{options.hostname.lower()}"
         self.host_key: AskHostKey | None = None
         self.asking = Asking(warn=warn)
@@ -27,9 +30,16 @@ class Questions:
                 passphrase=self._passphrase, password=self._password, prompts=self._prompts, warn=warn
             )
 
+    async def _ask(self, what: str, prompt: str, *, echo: bool = False) -> Secret | None:
+        """The answer; the records say when it came, so that nobody takes the time for computing."""
+        try:
+            return await ask(prompt, echo=echo)
+        finally:
+            self._state("answered", what=what)
+
     async def _host_key(self, new: NewHostKey) -> bool:
         prompt = f"{new.text}\nAre you sure you want to continue connecting (yes/no/[fingerprint])? "
-        while (said := await ask(prompt, echo=True)) is not None:
+        while (said := await self._ask("host key", prompt, echo=True)) is not None:
             answer = said.text().strip()
             if answer.lower() == "yes" or answer == new.key.fingerprint():
                 return True
@@ -39,10 +49,10 @@ class Questions:
         return False
 
     async def _passphrase(self, path: str) -> Secret | None:
-        return await ask(f"Enter passphrase for key '{path}': ")
+        return await self._ask("passphrase", f"Enter passphrase for key '{path}': ")
 
     async def _password(self, prompt: str) -> Secret | None:
-        return await ask(prompt)
+        return await self._ask("password", prompt)
 
     async def _prompts(self, shown: PromptsShown) -> Sequence[Secret] | None:
         for text in (shown.name, shown.instruction):
@@ -50,7 +60,7 @@ class Questions:
                 self.asking.warn(text)
         answers = []
         for prompt in shown.prompts:
-            answer = await ask(f"({self._who}) {prompt.text}", echo=prompt.echo)
+            answer = await self._ask("prompt", f"({self._who}) {prompt.text}", echo=prompt.echo)
             if answer is None:
                 return None
             answers.append(answer)

@@ -107,6 +107,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "channel_open": ("a channel is open", "channel peer type window max_packet peer_window peer_max_packet"),
     "channel_refused": ("a channel was refused", "channel type reason description"),
     "channel_closed": ("a channel is closed both ways", "channel type sent received"),
+    "answered": ("a person has answered a question, or was asked in vain", "what"),
     "interactive": ("the client hands the terminal over", "pty"),
     "exit_status": ("the remote program ended", "channel status signal"),
     "forward": ("a forwarding is set up or refused", "kind listen target ok"),

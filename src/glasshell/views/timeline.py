@@ -79,8 +79,9 @@ class Clock:
 
     WAITED: Final = frozenset({
         "resolved", "connected", "connect_failed", "preface_line", "identification_received", "eof",
+        "answered",
     })  # fmt: skip
-    """The states that come from outside."""
+    """The states that come from outside: from the network, or from a person."""
 
     def __init__(self) -> None:
         self.phase = Phase.TCP
@@ -334,6 +335,7 @@ STATES: Final[dict[str, tuple[str, str, bool | None, _Told]]] = {
     "auth_exhausted": ("auth", "no method left", None, lambda f: ""),
     "auth_verdict": ("auth", "judged", None, _judged),
     "authenticated": ("auth", "authenticated", None, _fields("user", "method")),
+    "answered": ("person", "answered", None, _fields("what")),
     "session_started": ("session", "program started", None, _fields("kind", "command", "tty")),
     "session_ended": ("session", "program ended", None, _fields("status", "signal")),
     "interactive": ("session", "session begins", None, lambda f: "on a terminal" if f.get("pty") else ""),
