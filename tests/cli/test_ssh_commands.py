@@ -176,6 +176,18 @@ def test_verbose_is_v_without_its_debugging(login: Login) -> None:
     assert b"debug" not in told
 
 
+@pytest.mark.parametrize(("level", "told"), [("INFO", True), ("ERROR", False)])
+def test_a_new_host_is_no_error(level: str, told: bool, login: Login, tmp_path: Path) -> None:
+    known = tmp_path / "new_hosts"
+    done = login.run(
+        "true",
+        options=(f"LogLevel={level}", f"UserKnownHostsFile={known}", "StrictHostKeyChecking=accept-new"),
+    )
+    assert done.returncode == 0
+    assert (b"Warning: Permanently added" in done.stderr) is told
+    assert known.read_text("utf-8").startswith("[127.0.0.1]:")
+
+
 def test_quiet_says_nothing_at_all(login: Login) -> None:
     done = login.commands.run("ssh", "-F", "none", "-q", "-p", "1", "127.0.0.1")
     assert (done.returncode, done.stderr) == (255, b"")

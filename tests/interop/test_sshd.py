@@ -416,6 +416,16 @@ def test_a_banner(client: GetClient, keys: Keys, tmp_path: Path) -> None:
         )
 
 
+def test_a_banner_that_is_too_large_is_left_out_and_said_so(
+    client: GetClient, keys: Keys, tmp_path: Path
+) -> None:
+    (tmp_path / "banner").write_text("nobody but us\n" * 50_000)
+    with GlassServer(keys, f"Banner {tmp_path}/banner") as server:
+        done = client("openssh-9.2").run(server.target, "true", identity=keys.user())
+        assert (done.returncode, b"nobody" in done.stderr) == (0, False)
+        assert "larger than 65536 bytes" in server.log
+
+
 # -- the log and the end
 
 

@@ -125,8 +125,8 @@ class _Program:
         return environment
 
     def _greet(self) -> None:
-        if self._options.print_motd and not (Path(self._account.home) / ".hushlogin").exists():
-            with suppress(OSError):
+        with suppress(OSError):  # a home on the network may be shut to this process
+            if self._options.print_motd and not (Path(self._account.home) / ".hushlogin").exists():
                 self._session.stdout.write(read_regular(MOTD).replace(b"\n", b"\r\n"))
 
     def _listen_to_client(self, child: Child) -> None:

@@ -61,6 +61,7 @@ class Views:
 
     def __init__(self, said: Invocation, options: ClientOptions) -> None:
         self.quiet = options.log_level in ("QUIET", "FATAL")
+        self._errors_only = options.log_level == "ERROR"
         self._verbose = options.log_level == "VERBOSE"
         self._descriptor = 2 if said.log_file is None else _open_log(said.log_file)
         self._log = LogView(self._write, LEVELS.get(options.log_level, 0), "client")
@@ -75,8 +76,8 @@ class Views:
         return self.quiet or self._log.told
 
     def warn(self, text: str) -> None:
-        """A line that ssh(1) writes beside its log."""
-        if not self.quiet:
+        """A line that ssh(1) writes beside its log; "Warning:" is of the level INFO, all else are errors."""
+        if not self.quiet and not (self._errors_only and text.startswith("Warning:")):
             self._write(text.replace("\n", "\r\n") + "\r\n")
 
     def banner(self, text: str) -> None:

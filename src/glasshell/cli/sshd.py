@@ -34,6 +34,8 @@ FATAL: Final = 255
 
 SYSTEM_FILE: Final = "/etc/ssh/sshd_config"
 USER_PORT: Final = 2222
+MAX_BANNER: Final = 64 * 1024
+"""Bytes of a banner that clients take: what our own takes."""
 BACKLOG: Final = 128
 
 _QUIET: Final = ("QUIET", "FATAL")
@@ -340,7 +342,7 @@ class _Daemon:
         if not path:
             return ""
         try:
-            return read_regular(path).decode("utf-8", "replace")
+            return read_regular(path, MAX_BANNER).decode("utf-8", "replace")
         except OSError as error:
             self._note("error", f"Banner {path}: {error.strerror or error}")
             return ""
