@@ -211,8 +211,9 @@ def test_a_shell_on_a_terminal(name: str, glass: Server, client: GetClient, keys
     while size != b"44 122":  # the news of it is on its way
         screen.type(b"stty size\n")
         size = screen.until(rb"\d+ \d+\r\n[$#] ").splitlines()[-2]
-    screen.type(b"sleep 600\n")
-    screen.until(rb"sleep 600\r\n")
+    # Its word, and not the echo of ours, says that it runs.
+    screen.type(b"sh -c 'echo run''ning; exec sleep 600'\n")
+    screen.until(rb"running\r\n")
     screen.type(b"\x03")
     screen.until(rb"[$#] ")
     screen.type(b"echo st $?\n")

@@ -117,7 +117,14 @@ class Process:
         started = io.ask(request, body)
         if terminal is not None and not await terminal:
             raise RequestFailed(f"PTY allocation request failed on channel {io.channel.id}")
-        if not await started:
+        try:
+            granted = await started
+        except ConnectionClosed:
+            # A short program may be over before its server has said that it began.
+            granted = io.exit is not None
+            if not granted:
+                raise
+        if not granted:
             raise RequestFailed(f"{request} request failed on channel {io.channel.id}")
 
     def resize(self, columns: int, rows: int, width: int = 0, height: int = 0) -> None:
