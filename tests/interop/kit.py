@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import glasshell
@@ -15,7 +16,7 @@ from glasshell.crypto.registry import Kind, names
 from glasshell.keys.known_hosts import KnownHosts
 from glasshell.observe.record import Record, StateRecord
 from glasshell.policy import Policy
-from tests.interop.peers import Keys, OpenSSHServer, Server, Target
+from tests.interop.peers import LOOPBACK, Keys, OpenSSHServer, Server, Target
 
 T = TypeVar("T")
 
@@ -125,3 +126,27 @@ def facts(records: list[Record], name: str) -> dict[str, Any]:
     """What the one record `name` says."""
     (found,) = [record for record in records if isinstance(record, StateRecord) and record.name == name]
     return dict(found.facts)
+
+
+@asynccontextmanager
+async def echo() -> AsyncIterator[int]:
+    """A server that sends back what it has got once it has all; its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def there_and_back(port: int, data: bytes) -> bytes:
+    """What comes back from `port` after the end of `data`: each direction must end by itself."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    writer.write(data)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,36 +11,12 @@ import pytest
 from glasshell.errors import ChannelOpenFailed, RequestFailed
 from glasshell.policy import KIB, Policy
 from tests.interop.conftest import Start
-from tests.interop.kit import Exchanges, connect, payload, talk
+from tests.interop.kit import Exchanges, connect, echo, payload, talk, there_and_back
 from tests.interop.peers import LOOPBACK, Keys, OpenSSHServer, Server
 
 Servers = Callable[[str], Server]
 
 FORWARDERS = ("openssh-9.2", "openssh-10.6", "dropbear", "dropbear-newest", "asyncssh")
-
-
-@asynccontextmanager
-async def echo() -> AsyncIterator[int]:
-    """A server that sends back what it has got once it has all; its port."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.read())
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
-        yield server.sockets[0].getsockname()[1]
-
-
-async def there_and_back(port: int, data: bytes) -> bytes:
-    """What comes back from `port` after the end of `data`: each direction must end by itself."""
-    reader, writer = await asyncio.open_connection(LOOPBACK, port)
-    writer.write(data)
-    writer.write_eof()
-    answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return answer
 
 
 async def is_hung_up_on(port: int) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from glasshell.policy import MIB
 from tests.interop.conftest import CLIENTS
 from tests.interop.glass import GlassServer
-from tests.interop.kit import TEN_MB, digest, file_with, payload, talk
+from tests.interop.kit import TEN_MB, digest, echo, file_with, payload, talk, there_and_back
 from tests.interop.peers import LOOPBACK, Client, Keys, Server, Target, require_peer
 
 Clients = Callable[[str], Client]
@@ -123,30 +122,6 @@ def test_asyncssh_has_many_channels_at_once(glass: Server, keys: Keys) -> None:
                 assert done.stdout.split() == [b"%d" % number, b"%d" % (100_000 + number)]
 
     talk(check())
-
-
-@asynccontextmanager
-async def echo() -> AsyncIterator[int]:
-    """A server that sends back what it has got once it has all; its port."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.read())
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
-        yield server.sockets[0].getsockname()[1]
-
-
-async def there_and_back(port: int, data: bytes) -> bytes:
-    """What comes back from `port` after the end of `data`: each direction must end by itself."""
-    reader, writer = await asyncio.open_connection(LOOPBACK, port)
-    writer.write(data)
-    writer.write_eof()
-    answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return answer
 
 
 def test_asyncssh_forwards_both_ways(glass: Server, keys: Keys) -> None:

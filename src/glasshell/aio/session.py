@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from ..errors import ConnectionClosed, SSHError
@@ -177,8 +177,6 @@ class ServerSession:
 
 Handler: TypeAlias = Callable[[ServerSession], Awaitable[int | None]]
 """Runs a session's program and returns its exit status; None is 0, unless the session was told another."""
-
-Handlers: TypeAlias = Mapping[str, Handler]
 
 
 def _terminal(body: PtyReq) -> Terminal:
