@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -22,13 +21,12 @@ from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, SSHError
 from ..keys.patterns import match_pattern
 from ..observe.record import Record
 from ..views.log import LogView
-from ..views.timeline import Timeline
-from ..views.trace import Trace, open_trace
 from . import terminal
 from .questions import Questions
 from .report import FAILED, tried
 from .session import Session
 from .stdio import write_all
+from .watching import close_views, open_views
 
 if TYPE_CHECKING:
     from ..aio.forward import Listener
@@ -57,7 +55,7 @@ def run(said: Invocation, options: ClientOptions, ready: Callable[[], None]) -> 
 
 
 class Views:
-    """Who looks on: the log, the timeline, the trace."""
+    """Who looks on: the log, and what flags asked for."""
 
     def __init__(self, said: Invocation, options: ClientOptions) -> None:
         self.quiet = options.log_level in ("QUIET", "FATAL")
@@ -65,10 +63,10 @@ class Views:
         self._verbose = options.log_level == "VERBOSE"
         self._descriptor = 2 if said.log_file is None else _open_log(said.log_file)
         self._log = LogView(self._write, LEVELS.get(options.log_level, 0), "client")
-        self._timeline = Timeline() if said.timeline else None
-        self._trace: Trace | None = open_trace(said.trace) if said.trace else None
-        views = (None if self.quiet else self._log, self._timeline, self._trace)
-        self.sinks: tuple[Callable[[Record], None], ...] = tuple(view for view in views if view is not None)
+        self._opened = open_views(said.views)
+        self.sinks: tuple[Callable[[Record], None], ...] = (
+            *(() if self.quiet else (self._log,)), *self._opened,
+        )  # fmt: skip
 
     @property
     def told(self) -> bool:
@@ -87,12 +85,8 @@ class Views:
                 write_all(2, text.encode("utf-8", "surrogateescape"))
 
     def finish(self) -> None:
-        """Draws the timeline, closes the files."""
-        if self._trace is not None:
-            self._trace.close()
-        if self._timeline is not None:
-            with suppress(OSError):
-                self._timeline.render(None, sys.stderr.isatty(), sys.stderr)
+        """Draws what is drawn at the end, closes the files."""
+        close_views(self._opened)
 
     def _write(self, text: str) -> None:
         # LogLevel VERBOSE is what -v says without its debugging.

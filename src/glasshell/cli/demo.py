@@ -17,8 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from .watching import add_flags, close_views, open_views
+
 if TYPE_CHECKING:
-    from ..views.timeline import Timeline
+    from ..observe.hub import Sink
 
 HOST: Final = "127.0.0.1"
 ON_TERMINAL: Final = 'echo "a terminal of $(stty size | tr " " x), $(tty), for $(whoami)"'
@@ -30,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = argparse.ArgumentParser(prog="glasshell demo", description=(__doc__ or "").partition(": ")[2])
     made.add_argument("--svg", metavar="FILE", type=Path, help="draw the timeline into FILE as well")
-    made.add_argument("--trace", metavar="FILE", help="write every record to FILE (.jsonl or .sqlog)")
+    add_flags(made)
     return made
 
 
@@ -40,7 +42,11 @@ def main(arguments: Sequence[str]) -> int:
     from ..views.timeline import Timeline
 
     timeline = Timeline()
-    asyncio.run(_connection(timeline, options.trace))
+    views = open_views(each for each in options.views if each[0] != "--timeline")  # it is drawn anyway
+    try:
+        asyncio.run(_connection((timeline, *views)))
+    finally:
+        close_views(views)
     print()
     timeline.render(None, sys.stdout.isatty(), sys.stdout)
     if options.svg:
@@ -48,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _connection(timeline: Timeline, trace: str | None) -> None:
+async def _connection(sinks: Sequence[Sink]) -> None:
     from ..aio.client import connect
     from ..aio.process import Terminal
     from ..aio.server import serve
@@ -57,10 +63,8 @@ async def _connection(timeline: Timeline, trace: str | None) -> None:
     from ..config.options import ServerOptions
     from ..crypto.signatures import PrivateKey
     from ..keys.public import dump_public_key
-    from ..views.trace import open_trace
 
     host_key, user_key = PrivateKey.generate("ssh-ed25519"), PrivateKey.generate("ssh-ed25519")
-    file = open_trace(trace) if trace else None
     with TemporaryDirectory() as folder:
         authorized = Path(folder, "authorized_keys")
         authorized.write_text(dump_public_key(user_key.public, "demo"))  # noqa: ASYNC240 (nobody waits)
@@ -72,7 +76,7 @@ async def _connection(timeline: Timeline, trace: str | None) -> None:
             print(f"a server on {HOST} port {server.port}, host key {host_key.public.fingerprint()}")
             async with connect(
                 HOST, server.port, user=getpass.getuser(), keys=[user_key], agent=False,
-                known_hosts=host_key.public, deadline=SECONDS, sinks=[timeline, *([file] if file else [])],
+                known_hosts=host_key.public, deadline=SECONDS, sinks=sinks,
             ) as connection:  # fmt: skip
                 terminal = Terminal(os.environ.get("TERM", "xterm"))
                 results = await asyncio.gather(
@@ -82,5 +86,3 @@ async def _connection(timeline: Timeline, trace: str | None) -> None:
                 for result in results:
                     print(f"$ {result.command}\n{result.stdout.rstrip()}")
                     print(f"exit status {result.status}")
-    if file:
-        file.close()

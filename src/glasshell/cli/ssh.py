@@ -21,6 +21,7 @@ from ..config.ssh_config import ClientOptions, Facts, load, option
 from ..errors import ConfigError, UsageError
 from ..wire import visible
 from .report import FAILED
+from .watching import VIEWS
 
 if TYPE_CHECKING:
     from ..system.accounts import Account
@@ -38,8 +39,7 @@ class Invocation:
     config: str | None = None
     log_file: str | None = None
     stdio_forward: tuple[str, int] | None = None
-    timeline: bool = False
-    trace: str | None = None
+    views: list[tuple[str, str]] = field(default_factory=list)
     verbosity: int = 0
     terminal: int = 0
 
@@ -65,6 +65,10 @@ def _value(keyword: str) -> Act:
 
 def _store(name: str) -> Act:
     return lambda said, value: setattr(said, name, value)
+
+
+def _watch(flag: str) -> Act:
+    return lambda said, value: said.views.append((flag, value))
 
 
 def _count(name: str) -> Act:
@@ -123,9 +127,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "v": Flag("", _count("verbosity"), "tell what happens; -vv and -vvv tell more"),
     "W": Flag("HOST:PORT", _stdio_forward, "connect standard input and output to HOST, through the server"),
     "x": Flag("", _NOTHING, "no forwarding of X11 (there is none)"),
-    "--timeline": Flag("", lambda said, _: setattr(said, "timeline", True),
-                       "show every message with its time, at the end"),
-    "--trace": Flag("FILE", _store("trace"), "write every record to FILE (.jsonl or .sqlog)"),
+    **{view.flag: Flag(view.value, _watch(view.flag), view.about) for view in VIEWS},
 }  # fmt: skip
 """The letters of ssh(1), and what is our own."""
 

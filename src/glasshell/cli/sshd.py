@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, SSHError
+from .watching import VIEWS, add_flags, open_views
 
 if TYPE_CHECKING:
     from ..aio.server import Server, ServerConnection
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..observe.hub import Hub, Sink
     from ..observe.record import Record
     from ..policy import Policy
-    from ..views.trace import Trace
+    from .watching import OpenView
 
 __all__ = ["main", "parser"]
 
@@ -37,6 +38,9 @@ USER_PORT: Final = 2222
 MAX_BANNER: Final = 64 * 1024
 """Bytes of a banner that clients take: what our own takes."""
 BACKLOG: Final = 128
+
+FOR_ONE: Final = {view.flag: view.file for view in VIEWS}
+"""Flag of a view -> whether it is for one connection only."""
 
 _QUIET: Final = ("QUIET", "FATAL")
 _LEVELS: Final = {"VERBOSE": 1, "DEBUG": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
@@ -63,9 +67,8 @@ def parser() -> argparse.ArgumentParser:
     add("-o", dest="options", metavar="KEYWORD=VALUE", action="append", default=[],
         help="an option as in the configuration file")
     add("-p", dest="ports", metavar="PORT", action="append", default=[], help="a port; may be repeated")
-    add("--timeline", action="store_true", help="draw each connection when it is over, on stderr")
-    add("--trace", metavar="FILE", help="with -d or -i: write every record to FILE (.jsonl or .sqlog)")
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
+    add_flags(made)
     return made  # fmt: skip
 
 
@@ -186,7 +189,7 @@ class _Daemon:
         self.arguments = arguments
         self.config = config
         self.log = log
-        self.trace = self._trace()
+        self.files = self._files()
         self.hub = self._new_hub()
         for warning in config.warnings:
             self._note("info", warning)
@@ -195,13 +198,12 @@ class _Daemon:
             public = key.public
             self.hub.state("host_key_loaded", index=index, type=public.type, fingerprint=public.fingerprint())
 
-    def _trace(self) -> Trace | None:
-        from ..views.trace import open_trace
-
-        path = self.arguments.trace
-        if path and not (self.log.debug or self.arguments.inetd):
-            raise ConfigError("--trace FILE is for one connection: add -d, or -i")
-        return open_trace(path) if path else None
+    def _files(self) -> list[OpenView]:
+        """The views that write one connection into one file, open from the start."""
+        asked = [(flag, value) for flag, value in self.arguments.views if FOR_ONE[flag]]
+        if asked and not (self.log.debug or self.arguments.inetd):
+            raise ConfigError(f"{asked[0][0]} FILE is for one connection: add -d, or -i")
+        return open_views(asked)
 
     def _new_hub(self) -> Hub:
         from ..aio.recorder import new_hub
@@ -320,12 +322,9 @@ class _Daemon:
 
     def _sinks(self) -> list[Sink]:
         """What hears a new connection."""
-        found = [_without_start(self.log.view(preauth=True))]
-        if self.arguments.timeline:
-            found.append(_drawn_at_the_end())
-        if self.trace is not None:
-            found.append(self.trace)
-        return found
+        found: list[Sink] = [_without_start(self.log.view(preauth=True))]
+        asked = [(flag, value) for flag, value in self.arguments.views if not FOR_ONE[flag]]
+        return [*found, *map(_closed_at_the_end, [*open_views(asked), *self.files])]
 
     def _policy(self) -> Policy:
         """The policy of each connection, with the system's moduli where group exchange may want them."""
@@ -382,16 +381,13 @@ def _without_start(view: Sink) -> Sink:
     return lambda record: None if getattr(record, "name", "") == "started" else view(record)
 
 
-def _drawn_at_the_end() -> Sink:
-    """A timeline that is drawn with its connection's last record."""
-    from ..views.timeline import Timeline
-
-    timeline = Timeline()
+def _closed_at_the_end(view: OpenView) -> Sink:
+    """A view that is closed with its connection's last record."""
 
     def hear(record: Record) -> None:
-        timeline(record)
+        view(record)
         if getattr(record, "name", "") == "closed":
-            timeline.render(None, sys.stderr.isatty(), sys.stderr)
+            view.close()
 
     return hear
 

@@ -43,6 +43,21 @@ class StateRecord:
     facts: Mapping[str, Any]
 
 
+@dataclass(slots=True)
+class SubsystemRecord:
+    """One packet of a subsystem's own protocol, out of the data of `channel`; only captures tell it.
+
+    `context` names the protocol in the catalogue ("sftp"), `payload` begins with the packet's `number`.
+    """
+
+    time: float
+    sent: bool
+    channel: int
+    context: str
+    number: int
+    payload: bytes
+
+
 Record: TypeAlias = MessageRecord | StateRecord
 
 STATES: Final[dict[str, tuple[str, str]]] = {
