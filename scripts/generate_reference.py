@@ -9,8 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from glasshell.messages import CATALOGUE, Message, Struct, auth, connection  # noqa: E402
-from glasshell.messages.declare import Field, Items  # noqa: E402
+from glasshell.messages import CATALOGUE, SUBSYSTEMS, Message, Struct, auth, connection  # noqa: E402
+from glasshell.messages.declare import Field, Items, Nested  # noqa: E402
+from glasshell.sftp import messages as sftp  # noqa: E402
 
 TARGET = ROOT / "docs" / "reference" / "messages.md"
 
@@ -20,6 +21,7 @@ CONTEXTS = {
     "gex": "while a group exchange runs",
     "ecdh": "while an elliptic-curve exchange runs",
     "hybrid": "while a post-quantum hybrid exchange runs",
+    "sftp": "in a channel of the subsystem `sftp`",
 }
 
 BODIES: dict[str, Mapping[str, type[Struct]]] = {
@@ -27,9 +29,16 @@ BODIES: dict[str, Mapping[str, type[Struct]]] = {
     "Global requests": connection.GLOBAL_REQUESTS,
     "Channel types": connection.CHANNEL_TYPES,
     "Channel requests": connection.CHANNEL_REQUESTS,
+    "SFTP extended requests": sftp.EXTENDED_REQUESTS,
 }
 
-REPLIES: tuple[type[Struct], ...] = (connection.TcpipForwardReply, connection.HostkeysProveReply)
+REPLIES: dict[str, tuple[type[Struct], ...]] = {
+    "Replies to global requests": (connection.TcpipForwardReply, connection.HostkeysProveReply),
+    "Replies to SFTP extended requests": tuple(dict.fromkeys(sftp.EXTENDED_REPLIES.values())),
+}
+
+PARTS: tuple[type[Struct], ...] = (sftp.Attrs,)
+"""Structures that stand whole inside messages."""
 
 HEAD = """\
 # Messages
@@ -39,7 +48,7 @@ Generated from the declarations in `glasshell.messages` by `scripts/generate_ref
 A message is found by its number and, for 30-49 and 60-79, by its context: the family of the key
 exchange, or the authentication method. Fields stand in the order of the wire, in the data types of RFC 4251
 section 5. A **secret** field is never shown and is zeroed before a record reaches any view; **content** is
-shown as its length.
+shown as its length. The packets of SFTP have numbers of their own, in the context `sftp`.
 """
 
 
@@ -57,7 +66,11 @@ def _index() -> Iterator[str]:
 
 
 def _ordered() -> Iterable[type[Message]]:
-    return sorted(CATALOGUE.values(), key=lambda cls: (cls.NUMBER, cls.CONTEXT))
+    own = [cls for packets in SUBSYSTEMS.values() for cls in packets.values()]
+    return [
+        *sorted(CATALOGUE.values(), key=lambda cls: (cls.NUMBER, cls.CONTEXT)),
+        *sorted(own, key=lambda cls: (cls.CONTEXT, cls.NUMBER)),
+    ]
 
 
 def _messages() -> Iterator[str]:
@@ -76,10 +89,11 @@ def _bodies() -> Iterator[str]:
 
 
 def _replies() -> Iterator[str]:
-    yield from ("# Replies to global requests", "")
-    for cls in REPLIES:
-        yield from (f"## `{cls.__name__}`", "", f"({cls.CLAUSE}).", "")
-        yield from _struct(cls)
+    for title, classes in {**REPLIES, "Parts of messages": PARTS}.items():
+        yield from (f"# {title}", "")
+        for cls in classes:
+            yield from (f"## `{cls.__name__}`", "", f"({cls.CLAUSE}).", "")
+            yield from _struct(cls)
 
 
 def _struct(cls: type[Struct]) -> Iterator[str]:
@@ -104,10 +118,11 @@ def _type(field: Field) -> str:
 def _notes(field: Field) -> str:
     notes = [field.doc]
     if field.present_if:
-        notes.append(f"only if `{field.present_if}`")
+        flag = f" has 0x{field.bits:x}" if field.bits > 0 else ""
+        notes.append(f"only if `{field.present_if}`{flag}")
     if field.choice is not None:
         notes.append(f"selected by `{field.choice[0]}`")
-    inner = field.type.item.SECRET if isinstance(field.type, Items) else False
+    inner = field.type.item.SECRET if isinstance(field.type, Items | Nested) else False
     if field.type.secret or inner:
         notes.append("**secret**")
     if field.guarded:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from glasshell.errors import MalformedMessage
 from glasshell.messages import (
     CATALOGUE,
+    SUBSYSTEMS,
     Message,
     Shown,
     Struct,
@@ -20,12 +21,18 @@ from glasshell.messages import (
     decode,
     describe,
 )
+from glasshell.sftp import messages as sftp
 from glasshell.testing.strategies import message_strategy
 
-CLASSES = sorted(CATALOGUE.values(), key=lambda cls: (cls.NUMBER, cls.CONTEXT))
+CLASSES = sorted(
+    [*CATALOGUE.values(), *SUBSYSTEMS["sftp"].values()],
+    key=lambda cls: (cls.CONTEXT == "sftp", cls.NUMBER, cls.CONTEXT),
+)
+CONTEXTS = sorted({cls.CONTEXT for cls in CLASSES})
 BODIES: dict[str, type[Struct]] = {
     **auth.AUTH_METHODS, **connection.GLOBAL_REQUESTS,
-    **connection.CHANNEL_TYPES, **connection.CHANNEL_REQUESTS,
+    **connection.CHANNEL_TYPES, **connection.CHANNEL_REQUESTS, **sftp.EXTENDED_REQUESTS,
+    **{f"reply to {name}": cls for name, cls in sftp.EXTENDED_REPLIES.items()},
     "reply to tcpip-forward": connection.TcpipForwardReply,
     "reply to hostkeys-prove": connection.HostkeysProveReply,
 }  # fmt: skip
@@ -36,6 +43,9 @@ OPEN_ENDED: dict[type[Struct], str] = {
     connection.Hostkeys: "string[] until the end of the message (OpenSSH PROTOCOL 2.5)",
     connection.HostkeysProve: "string[] until the end of the message (OpenSSH PROTOCOL 2.5)",
     connection.HostkeysProveReply: "string[] until the end of the message (OpenSSH PROTOCOL 2.5)",
+    sftp.Init: "extensions until the end of the packet (draft-ietf-secsh-filexfer-02 4)",
+    sftp.Version: "extensions until the end of the packet (draft-ietf-secsh-filexfer-02 4)",
+    sftp.ExtendedReply: "its data depend on the request that is answered (draft-ietf-secsh-filexfer-02 8)",
 }
 """What may legally be shorter or longer: where it is cut or padded it may still be read."""
 
@@ -89,7 +99,7 @@ def must_be_malformed(cls: type[Struct], raw: bytes, shortest: int) -> None:
             cls.decode(wrong)
 
 
-@given(payload=st.binary(max_size=128), context=st.sampled_from(sorted({c for c, _ in CATALOGUE})))
+@given(payload=st.binary(max_size=128), context=st.sampled_from(CONTEXTS))
 @settings(max_examples=500)
 def test_whatever_comes_is_read_or_malformed(payload: bytes, context: str) -> None:
     try:
@@ -108,7 +118,12 @@ def test_the_description_covers_each_byte_once(cls: type[Message], data: st.Data
     for described in (payload, payload[:cut], payload + b"\xff"):
         shown = describe(described, cls.CONTEXT)
         assert covered(shown, 0) == len(described)
-    assert shown[-1].name == "unparsed" or shown[-1].type in ("byte[]", "Hostkeys", "HostkeysProve")
+    assert shown[-1].name == "unparsed" or shown[-1].type in (
+        "byte[]",
+        "Extension[]",
+        "Hostkeys",
+        "HostkeysProve",
+    )
 
 
 def covered(fields: Iterable[Shown], start: int) -> int:

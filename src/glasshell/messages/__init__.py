@@ -6,6 +6,7 @@ from . import auth, connection, kex, transport
 from .declare import (
     CATALOGUE,
     GENERIC,
+    SUBSYSTEMS,
     Message,
     Shown,
     Struct,
@@ -20,6 +21,7 @@ from .declare import (
 )
 
 __all__ = [
-    "CATALOGUE", "GENERIC", "Message", "Shown", "Struct", "UnknownMessage", "auth", "code_name",
-    "connection", "decode", "describe", "family", "kex", "lookup", "may_hide", "message_name", "transport",
+    "CATALOGUE", "GENERIC", "SUBSYSTEMS", "Message", "Shown", "Struct", "UnknownMessage", "auth",
+    "code_name", "connection", "decode", "describe", "family", "kex", "lookup", "may_hide",
+    "message_name", "transport",
 ]  # fmt: skip

@@ -12,8 +12,8 @@ From the one declaration come `encode`, `decode`, `describe` (fields with byte r
 what is secret, the reference documentation and the test strategies.
 
 The key of a message is (context, number): 30-49 depend on the key exchange method (RFC 4253 §8),
-60-79 on the authentication method (RFC 4252 §6). What is not in the catalogue is an
-`UnknownMessage`, shown as bytes.
+60-79 on the authentication method (RFC 4252 §6). A subsystem's protocol is a context whose numbers
+are all its own (`SUBSYSTEMS`). What is not in the catalogue is an `UnknownMessage`, shown as bytes.
 """
 
 from __future__ import annotations
@@ -66,15 +66,16 @@ Table: TypeAlias = "Mapping[str, type[Struct]]"
 class Field:
     """One field of a declared structure.
 
-    `present_if` names a boolean field before it without which this one is absent; `choice` is
-    (field, table): the value of that field selects the structure this one holds. `guarded`: bytes
-    that no structure of the table explains are taken for a secret.
+    `present_if` names a boolean field before it without which this one is absent, or with `bits` a field of
+    flags that must have one of these bits; `choice` is (field, table): the value of that field selects the
+    structure this one holds. `guarded`: bytes that no structure of the table explains are taken for a secret.
     """
 
     name: str
     type: FieldType[Any]
     doc: str = ""
     present_if: str = ""
+    bits: int = -1
     choice: tuple[str, Table] | None = None
     guarded: bool = False
 
@@ -113,11 +114,11 @@ class Struct:
         """Appends the fields to `out`."""
         for field in self.FIELDS:
             value = getattr(self, field.name)
-            if field.present_if and not getattr(self, field.present_if):
-                continue
             try:
-                if isinstance(value, Struct):
-                    _check_choice(field, getattr(self, field.choice[0]) if field.choice else "", value)
+                if field.present_if and not getattr(self, field.present_if) & field.bits:
+                    continue
+                if field.choice is not None and isinstance(value, Struct):
+                    _check_choice(field, getattr(self, field.choice[0]), value)
                     value.encode_into(out)
                 else:
                     field.type.encode(value, out)
@@ -165,7 +166,7 @@ S = TypeVar("S", bound=Struct)
 
 def field_value(field: Field, seen: Mapping[str, Any], reader: Reader) -> Any:
     """Reads one field, given the values before it. Raises MalformedMessage."""
-    if field.present_if and not seen[field.present_if]:
+    if field.present_if and not seen[field.present_if] & field.bits:
         return None
     if field.choice is not None:
         selector, table = field.choice
@@ -224,6 +225,25 @@ class Items(FieldType[tuple[Any, ...]]):
         return ", ".join(repr(item) for item in value)
 
 
+class Nested(FieldType[Struct]):
+    """One structure in its place, without a length of its own."""
+
+    def __init__(self, item: type[Struct]) -> None:
+        self.item = item
+        self.name = item.__name__
+
+    def decode(self, reader: Reader) -> Struct:
+        return self.item.decode_from(reader)
+
+    def encode(self, value: Struct, out: bytearray) -> None:
+        if not isinstance(value, self.item):
+            raise TypeError(f"{type(value).__name__} is no {self.name}")
+        value.encode_into(out)
+
+    def show(self, value: Struct) -> str:
+        return repr(value)
+
+
 class Code(FieldType[int]):
     """`uint32` out of a list of assigned numbers; a number that is not on the list is taken as it is."""
 
@@ -248,12 +268,13 @@ def code_name(numbers: type[enum.IntEnum], value: int) -> str:
     return known.name if isinstance(known, enum.Enum) else "unassigned"
 
 
-def doc(text: str, *, present_if: str = "", default: Any = dataclasses.MISSING) -> Any:
-    """A field with a word of explanation, a default, or a boolean before it that says it is there.
+def doc(text: str, *, present_if: str = "", bits: int = -1, default: Any = dataclasses.MISSING) -> Any:
+    """A field with a word of explanation, a default, or a field before it that says it is there: a boolean,
+    or flags of which it needs one of `bits`.
 
     A field that may be absent is given `default=None`, so that it can be left out.
     """
-    return dataclasses.field(default=default, metadata={"doc": text, "present_if": present_if})
+    return dataclasses.field(default=default, metadata={"doc": text, "present_if": present_if, "bits": bits})
 
 
 def by_name(selector: str, table: Table, text: str = "", *, guarded: bool = False) -> Any:
@@ -306,7 +327,13 @@ class UnknownMessage:
 
 
 CATALOGUE: Final[dict[tuple[str, int], type[Message]]] = {}
-"""Every declared message by (context, number)."""
+"""Every declared message of SSH by (context, number)."""
+
+SUBSYSTEMS: Final[dict[str, dict[int, type[Message]]]] = {"sftp": {}}
+"""The protocols that run inside a channel, each a context of its own: its packets by number.
+
+A number means there what that protocol says, or nothing: 1 is SSH_FXP_INIT, never SSH_MSG_DISCONNECT.
+"""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(doc, by_name))
@@ -316,9 +343,12 @@ def message(number: int, name: str, *, clause: str, context: str = GENERIC) -> C
     def declare(cls: type[M]) -> type[M]:
         made = _declare(cls, clause)
         made.NUMBER, made.NAME, made.CONTEXT = number, name, context
-        if (context, number) in CATALOGUE:
+        if (context, number) in CATALOGUE or number in SUBSYSTEMS.get(context, ()):
             raise TypeError(f"{name}: ({context!r}, {number}) is declared already")
-        CATALOGUE[context, number] = made
+        if context in SUBSYSTEMS:
+            SUBSYSTEMS[context][number] = made
+        else:
+            CATALOGUE[context, number] = made
         return made
 
     return declare
@@ -350,6 +380,7 @@ def _declare(cls: type[S], clause: str) -> type[S]:
             type=_field_type(hints[f.name]),
             doc=f.metadata.get("doc", ""),
             present_if=f.metadata.get("present_if", ""),
+            bits=f.metadata.get("bits", -1),
             choice=f.metadata.get("choice"),
             guarded=f.metadata.get("guarded", False),
         )
@@ -361,7 +392,7 @@ def _declare(cls: type[S], clause: str) -> type[S]:
 
 def _may_hide(field: Field) -> bool:
     inner = list(field.choice[1].values()) if field.choice is not None else []
-    if isinstance(field.type, Items):
+    if isinstance(field.type, Items | Nested):
         inner.append(field.type.item)
     return field.type.secret or field.guarded or any(each.SECRET for each in inner)
 
@@ -406,6 +437,8 @@ HOT_CODES: Final[Mapping[type[FieldType[Any]], str]] = {
 
 def lookup(context: str, number: int) -> type[Message] | None:
     """The declaration of message `number` in `context`, or None."""
+    if context in SUBSYSTEMS:
+        return SUBSYSTEMS[context].get(number)
     return CATALOGUE.get((context, number)) or CATALOGUE.get((GENERIC, number))
 
 
@@ -422,7 +455,7 @@ def may_hide(number: int, context: str = GENERIC) -> bool:
     authentication method that is not known (RFC 4250 §4.1.2: 50 to 79).
     """
     found = lookup(context, number)
-    return found.SECRET if found is not None else 50 <= number <= 79
+    return found.SECRET if found is not None else 50 <= number <= 79 and context not in SUBSYSTEMS
 
 
 def message_name(number: int, context: str = GENERIC) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ..errors import MalformedMessage
 from ..messages import (
     GENERIC,
+    SUBSYSTEMS,
     Shown,
     Struct,
     UnknownMessage,
@@ -84,7 +85,7 @@ def _json_text(value: str) -> str:
 def facts(payload: bytes, context: str = GENERIC) -> str:
     """What matters about one message: a short printable line without its name, e.g. `ch=0 123 bytes`."""
     try:
-        hot = HOT.get(payload[0]) if payload else None
+        hot = HOT.get(payload[0]) if payload and context not in SUBSYSTEMS else None
         line = hot(payload) if hot else _facts(decode(payload, context))
     except MalformedMessage as error:
         line = f"malformed: {error}"

@@ -7,11 +7,13 @@ imports the test kit.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from .. import wire
 from ..messages import CATALOGUE, Message, Struct
-from ..messages.declare import Code, Field, Items
+from ..messages.declare import Code, Field, Items, Nested
 from ..wire import FieldType
 
 if TYPE_CHECKING:
@@ -48,11 +50,16 @@ def message_strategy(cls: type[Struct], *, unknown_bodies: bool = True) -> Searc
 def _field(cls: type[Struct], field: Field, values: Mapping[str, Any], unknown: bool) -> SearchStrategy[Any]:
     from hypothesis import strategies as st
 
-    if field.present_if and not values[field.present_if]:
+    if field.present_if and not values[field.present_if] & field.bits:
         return st.none()
     if field.choice is not None:
         chosen = field.choice[1].get(values[field.choice[0]])
         return st.binary(max_size=64) if chosen is None else message_strategy(chosen)
+    flags = [f.bits for f in cls.FIELDS if f.present_if == field.name and f.bits > 0]
+    if flags:
+        return st.lists(st.sampled_from(flags)).map(lambda bits: reduce(or_, bits, 0)) | type_strategy(
+            field.type
+        )
     tables = [f.choice[1] for f in cls.FIELDS if f.choice is not None and f.choice[0] == field.name]
     if tables:
         known = st.sampled_from(sorted(tables[0]))
@@ -66,6 +73,8 @@ def type_strategy(kind: FieldType[Any]) -> SearchStrategy[Any]:
 
     if isinstance(kind, Items):
         return st.lists(message_strategy(kind.item), max_size=4).map(tuple)
+    if isinstance(kind, Nested):
+        return message_strategy(kind.item)
     if isinstance(kind, wire.Raw):
         return st.binary(min_size=kind.count, max_size=kind.count)
     if isinstance(kind, Code):
