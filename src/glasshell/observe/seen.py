@@ -13,12 +13,31 @@ from .record import MessageRecord, StateRecord, SubsystemRecord
 
 
 @dataclass(slots=True)
+class Call:
+    """The system call that carried bytes, where the capture is strace's.
+
+    `size` is its result in bytes, `duration` seconds inside the call, None where the file does not say.
+    """
+
+    pid: int
+    name: str
+    fd: int
+    size: int
+    duration: float | None = None
+
+
+@dataclass(slots=True)
 class Frame:
     """One TCP segment of a capture, as its headers have it.
 
     `number` counts the file's packets from 1, `time` is seconds since 1970, `length` the bytes of the whole
     frame on the wire (tshark's frame.number, frame.time_epoch, frame.len). `seq` and `ack` are as sent,
     `flags` the byte of RFC 9293 §3.1. `missing` is how many bytes of the payload the file cut off.
+
+    `time_ns` is `time` to the last nanosecond. `stream`, `relative_seq` and `relative_ack` are told by
+    `capture.streams`: tshark's tcp.stream (-1: not told yet), tcp.seq and tcp.ack. A capture by strace has a
+    `call` for each frame, its `number` is the line of the file, its sequence numbers count from 1, and
+    there are no flags and acknowledgements.
     """
 
     number: int
@@ -33,6 +52,11 @@ class Frame:
     flags: int
     payload: bytes
     missing: int = 0
+    time_ns: int = 0
+    stream: int = -1
+    relative_seq: int = 0
+    relative_ack: int = 0
+    call: Call | None = None
 
 
 @dataclass(slots=True)

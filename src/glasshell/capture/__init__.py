@@ -1,0 +1,1 @@
+"""Sources of records that are no live connection: packet captures and system call traces."""
