@@ -59,9 +59,9 @@ class Protocol:
         self.transport.receive_data(data, now)
         self.transport.guard(self.mux.after_receive)
 
-    def receive_eof(self, now: float) -> None:
-        """The peer has closed its side of the socket."""
-        self.transport.receive_eof(now)
+    def receive_eof(self, now: float, *, error: str = "") -> None:
+        """The peer has closed its side of the socket, or the socket has failed with `error`."""
+        self.transport.receive_eof(now, error=error)
 
     def data_to_send(self, now: float) -> bytes | bytearray:
         """Everything to be written now; empty: nothing. Call right before the socket call."""

@@ -64,7 +64,7 @@ class FakeCore:
         self.received += bytes(data)
         self.told.append(PrefaceLine("data"))
 
-    def receive_eof(self, now: float) -> None:
+    def receive_eof(self, now: float, *, error: str = "") -> None:
         self.closed = True
 
     def data_to_send(self, now: float) -> bytes:

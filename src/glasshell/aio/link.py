@@ -91,8 +91,10 @@ class Link(asyncio.BufferedProtocol):
         self.lost = exc
         self._writing_paused = True
         try:
-            self.core.receive_eof(self.loop.time())
+            self.core.receive_eof(self.loop.time(), error="" if exc is None else str(exc))
             self._turn()
+            if self.hub is not None:
+                self.hub.abandon(self.loop.time())
         finally:
             for timer in (self._timer, self._linger):
                 if timer is not None:

@@ -50,6 +50,13 @@ class KeyExchange(Protocol):
         """Client: K, from the server's answer; after `init`."""
         ...
 
+    def private(self) -> Secret | None:
+        """Our private value, for a key log, where that and the peer's public value alone make K.
+
+        The scalar of X25519 or the exponent, big endian; None where key logs have no form for it.
+        """
+        ...
+
 
 class Agreement(Protocol):
     """A Diffie-Hellman primitive: both sides do the same."""
@@ -61,6 +68,10 @@ class Agreement(Protocol):
 
     def shared(self, peer: bytes) -> bytes:
         """The shared secret, big endian. Raises ProtocolViolation for a peer's value out of bounds."""
+        ...
+
+    def private(self) -> Secret | None:
+        """As `KeyExchange.private`."""
         ...
 
 
@@ -90,6 +101,10 @@ class X25519:
         except ValueError:
             raise _refuse("is a point of low order", "RFC 8731 3") from None
 
+    def private(self) -> Secret | None:
+        """See `KeyExchange.private`."""
+        return Secret(self._private.private_bytes_raw())
+
 
 class Ecdh:
     """ECDH on a NIST curve (RFC 5656 §4); points travel uncompressed."""
@@ -112,6 +127,10 @@ class Ecdh:
             )
         except ValueError:
             raise _refuse("is not a point of the curve", "RFC 5656 4") from None
+
+    def private(self) -> Secret | None:
+        """See `KeyExchange.private`: Wireshark computes nothing on these curves."""
+        return None
 
 
 class FiniteField:
@@ -138,6 +157,10 @@ class FiniteField:
             raise _refuse("lies in a small subgroup", "RFC 4253 8")
         return mpint_body(secret)
 
+    def private(self) -> Secret | None:
+        """See `KeyExchange.private`."""
+        return Secret(self._private.to_bytes((self._private.bit_length() + 7) // 8, "big"))
+
 
 class Classical:
     """An agreement alone: K is the shared secret, read as a big-endian integer, as an mpint."""
@@ -158,6 +181,10 @@ class Classical:
     def finish(self, server_public: bytes) -> Secret:
         """See `KeyExchange.finish`."""
         return Secret(mpint(int.from_bytes(self._agreement.shared(server_public), "big")))
+
+    def private(self) -> Secret | None:
+        """See `KeyExchange.private`."""
+        return self._agreement.private()
 
 
 class Hybrid:
@@ -204,6 +231,10 @@ class Hybrid:
             raise UsageError("finish() needs the key that init() makes")
         ciphertext, point = self._split(server_public, self.CIPHERTEXT_SIZE)
         return self._combine(self._decapsulation.decapsulate(ciphertext), point)
+
+    def private(self) -> Secret | None:
+        """See `KeyExchange.private`: two private values, and no form for them."""
+        return None
 
     def _split(self, value: bytes, size: int) -> tuple[bytes, bytes]:
         expected = size + X25519.size

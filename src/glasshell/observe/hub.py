@@ -1,44 +1,66 @@
 """Where the stream branches: one hub a connection, any number of sinks.
 
-Free when unheard: a connection without sinks has no hub. Harmless when broken: a sink that raises
-is dropped and said so, and the connection lives.
+Free when unheard: a connection without sinks has no hub, bytes of the wire are copied for a sink that
+hears them only, and no secret leaves a key exchange unless a sink hears keys. Harmless when broken: a sink
+that raises is dropped and said so, and the connection lives.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from .record import MessageRecord, Record, StateRecord
+from ..wire import Secret
+from .record import KeyRecord, MessageRecord, Record, StateRecord, WireRecord
 from .redact import redact
 
 Sink = Callable[[Record], None]
+"""What hears a connection. An attribute `hears`, a frozenset out of `HEARD`, says what: without it, records.
+
+A sink that hears "wire" or "keys" is called with WireRecord and KeyRecord as well.
+"""
+
+HEARD: Final = frozenset({"records", "wire", "keys"})
 
 
 class Hub:
     """Delivers records to sinks in order.
 
     What is sent gets its time when it reaches the socket: records wait, in order, from the first
-    unsent message on until `flush(now)`. `now` is set by whoever calls into the core.
+    unsent message on until `flush(now)`. Keys and what was read from the socket do not wait. `now` is set by
+    whoever calls into the core.
     """
 
-    __slots__ = ("_sinks", "_waiting", "now", "start")
+    __slots__ = ("_arrived", "_sinks", "_waiting", "now", "start")
 
     def __init__(self, *sinks: Sink, start: float = 0.0) -> None:
-        self._sinks: list[Sink] = list(sinks)
-        self._waiting: deque[Record] = deque()
+        self._sinks: dict[str, list[Any]] = {kind: [] for kind in sorted(HEARD)}
+        self._waiting: deque[Record | WireRecord] = deque()
+        self._arrived: bytes | bytearray | memoryview | None = None
         self.start = start
         self.now = start
+        for sink in sinks:
+            self.add(sink)
 
     def add(self, sink: Sink) -> None:
-        """`sink` hears every record from here on."""
-        self._sinks.append(sink)
+        """`sink` hears from here on. Raises ValueError where it wants to hear what there is not."""
+        hears = getattr(sink, "hears", {"records"})
+        if not HEARD.issuperset(hears):
+            raise ValueError(f"a sink hears {', '.join(sorted(HEARD))}, not {', '.join(sorted(hears))}")
+        for kind in hears:
+            self._sinks[kind].append(sink)
 
     def remove(self, sink: Sink) -> None:
         """`sink` hears no more."""
-        if sink in self._sinks:
-            self._sinks.remove(sink)
+        for sinks in self._sinks.values():
+            if sink in sinks:
+                sinks.remove(sink)
+
+    @property
+    def hears_keys(self) -> bool:
+        """Whether a sink hears keys: only then may a key exchange give them out."""
+        return bool(self._sinks["keys"])
 
     def state(self, name: str, /, **facts: Any) -> None:
         """Tells of something that is no message; `name` and `facts` as in `record.STATES`."""
@@ -52,6 +74,8 @@ class Hub:
 
         `at` is when a received one came: it may have waited for an answer since.
         """
+        if not self._sinks["records"]:
+            return
         record = MessageRecord(
             (self.now if sent else at) - self.start, sent, seq, epoch, context, payload[0] if payload else 0,
             redact(payload, context), packet_length, padding_length, wire_length,
@@ -61,27 +85,54 @@ class Hub:
         else:
             self._publish(record)
 
-    def flush(self, now: float) -> None:
-        """What waited has been written at `now`: stamps it and delivers it."""
+    def key(self, cookie: bytes, label: str, secret: Secret) -> None:
+        """Tells those who hear keys, at once; as `record.KeyRecord`."""
+        self._deliver("keys", KeyRecord(self.now - self.start, cookie, label, secret))
+
+    def received(self, data: bytes | bytearray | memoryview) -> None:
+        """The socket has given `data`, which is worked through now; `settle` tells of it."""
+        if self._sinks["wire"]:
+            self._arrived = data
+
+    def settle(self) -> None:
+        """What was received is worked through, or the connection ends because of it: tells of its bytes.
+
+        Behind the keys and messages in it, so that a reader of the file has both before it needs them.
+        """
+        if self._arrived is not None:
+            data, self._arrived = bytes(self._arrived), None
+            self._deliver("wire", WireRecord(self.now - self.start, False, data))
+
+    def flush(self, now: float, data: bytes | bytearray = b"") -> None:
+        """What waited is written at `now`, and is `data` on the wire: stamps it and delivers it."""
         self.now = now
-        while self._waiting:
-            record = self._waiting.popleft()
+        waiting = self._waiting
+        if data and self._sinks["wire"]:
+            sent = (i for i, r in enumerate(waiting, 1) if isinstance(r, MessageRecord) and r.sent)
+            waiting.insert(max(sent, default=0), WireRecord(0.0, True, bytes(data)))
+        while waiting:
+            record = waiting.popleft()
             if isinstance(record, StateRecord) or record.sent:
                 record.time = now - self.start
-            self._deliver(record)
+            self._deliver("wire" if isinstance(record, WireRecord) else "records", record)
+
+    def abandon(self, now: float) -> None:
+        """The socket is gone: messages that it did not take are not told of, what waited behind them is."""
+        self._waiting = deque(r for r in self._waiting if isinstance(r, StateRecord) or not r.sent)
+        self.flush(now)
 
     def _publish(self, record: Record) -> None:
         if self._waiting:
             self._waiting.append(record)
         else:
-            self._deliver(record)
+            self._deliver("records", record)
 
-    def _deliver(self, record: Record) -> None:
-        for sink in tuple(self._sinks):
+    def _deliver(self, kind: str, record: Record | WireRecord | KeyRecord) -> None:
+        for sink in tuple(self._sinks[kind]):
             try:
                 sink(record)
             except Exception as error:
-                self._sinks.remove(sink)
+                self.remove(sink)
                 name = getattr(sink, "__qualname__", type(sink).__name__)
                 lost = StateRecord(record.time, "sink_dropped", {"sink": name, "error": repr(error)})
-                self._deliver(lost)
+                self._deliver("records", lost)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from ..wire import Secret
+
 
 @dataclass(slots=True)
 class MessageRecord:
@@ -58,7 +60,37 @@ class SubsystemRecord:
     payload: bytes
 
 
+@dataclass(slots=True)
+class WireRecord:
+    """Bytes of one read or write of the socket, as they are on the wire. For sinks that hear "wire".
+
+    What was read comes behind the records of the messages in it, as far as they were dispatched at once;
+    what was written comes behind the records of the messages that it carries.
+    """
+
+    time: float
+    sent: bool
+    data: bytes
+
+
+@dataclass(slots=True)
+class KeyRecord:
+    """A secret of a key exchange, told before the first byte that it protects. For sinks that hear "keys".
+
+    `cookie` is that of our own KEXINIT. `label` is the key log's: SHARED_SECRET for K, big endian without
+    length and sign byte (for hybrids the string's content); PRIVATE_KEY for our own half, where that alone
+    tells a reader K: the scalar of X25519, the exponent of finite-field Diffie-Hellman, big endian.
+    """
+
+    time: float
+    cookie: bytes
+    label: str
+    secret: Secret
+
+
 Record: TypeAlias = MessageRecord | StateRecord
+Heard: TypeAlias = Record | WireRecord | KeyRecord
+"""All that a sink may ask to hear; see `hub.Hub`."""
 
 STATES: Final[dict[str, tuple[str, str]]] = {
     # TCP and the way to it
@@ -131,7 +163,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "sink_dropped": ("a sink raised and hears no more", "sink error"),
     "error": ("the error that ended the connection or a call", "type text hint clause"),
     "disconnect": ("SSH_MSG_DISCONNECT", "sent reason description"),
-    "eof": ("the peer closed its side of the socket", ""),
+    "eof": ("the peer closed its side of the socket, or that failed with `error`", "error"),
     "compressed": (
         "what zlib made of the connection, told before `closed`: (plain, compressed) bytes each way",
         "deflated inflated",

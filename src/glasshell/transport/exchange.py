@@ -55,13 +55,20 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """Step, only with `Exchange.log_keys`: tell whoever hears keys; each secret with its label."""
+
+    secrets: tuple[tuple[str, Secret], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Step: the keys are there; send NEWKEYS and use them."""
 
     keys: Keys
 
 
-Step: TypeAlias = Send | Trust | Sign | Done
+Step: TypeAlias = Send | Trust | Sign | Log | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,8 @@ class Exchange:
     """One run of a key exchange method, as `role`.
 
     `session_id` is that of the first exchange, None in the first; `host_key` the key that the first one
-    proved, which a later one may not change. `host_keys` are the server's own.
+    proved, which a later one may not change. `host_keys` are the server's own. With `log_keys` the steps
+    tell the exchange's secrets as well; without it nobody asks for them.
     """
 
     role: Role
@@ -152,6 +160,7 @@ class Exchange:
     session_id: bytes | None = None
     host_key: PublicKey | None = None
     host_keys: Sequence[PublicKey] = ()
+    log_keys: bool = False
     expected: int = 0
     """The number of the method's message that the peer must send next; 0: none."""
     _row: KexAlgorithm = field(init=False)
@@ -233,7 +242,7 @@ class Exchange:
         reply: Any = self._family.reply.decode(payload)
         key = self._read_host_key(reply.host_key)
         self._q_s = self._octets(getattr(reply, self._family.q_s))
-        self._finish(key, self._kem.finish(self._q_s))
+        log = self._finish(key, self._kem, self._kem.finish(self._q_s))
         assert self._keys is not None
         if not key.verify(self.negotiated.host_key, reply.signature, self._keys.h):
             raise HostKeyRefused(
@@ -241,7 +250,7 @@ class Exchange:
                 hint="Somebody in between, or a broken server: do not go on.",
             )
         self.host_key = key
-        return [Trust(key, self.negotiated.host_key)]
+        return [*log, Trust(key, self.negotiated.host_key)]
 
     def _read_host_key(self, blob: bytes) -> PublicKey:
         try:
@@ -279,10 +288,10 @@ class Exchange:
         self._q_s, k = kem.respond(self._q_c)
         algorithm = self.negotiated.host_key
         key = next(key for key in self.host_keys if algorithm in key.algorithms)
-        self._finish(key, k)
+        log = self._finish(key, kem, k)
         assert self._keys is not None
         self.host_key = key
-        return [Sign(key, algorithm, self._keys.h)]
+        return [*log, Sign(key, algorithm, self._keys.h)]
 
     # --- both
 
@@ -292,7 +301,7 @@ class Exchange:
     def _field(self, octets: bytes) -> Any:
         return octets if self._row.public == "string" else int.from_bytes(octets, "big", signed=True)
 
-    def _finish(self, key: PublicKey, k: Secret) -> None:
+    def _finish(self, key: PublicKey, kem: KeyExchange, k: Secret) -> list[Log]:
         """Computes the exchange hash H (§8; RFC 4419 §3 puts the group before e and f)."""
         t = self.transcript
         seen = (t.v_c, t.v_s, t.i_c, t.i_s, key.blob)
@@ -301,3 +310,12 @@ class Exchange:
         h = hashlib.new(self._row.hash_name, hashed).digest()
         self._keys = Keys(self._row.hash_name, k, h, self.session_id or h, self.negotiated)
         self._kem = None
+        return [Log(self._secrets(kem, k))] if self.log_keys else []
+
+    def _secrets(self, kem: KeyExchange, k: Secret) -> tuple[tuple[str, Secret], ...]:
+        """As `record.KeyRecord` has them; ours first, since what is old reads the first line only."""
+        content = k.reveal()[4:]
+        shared = content if self._row.secret == "string" else content.lstrip(b"\0")
+        private = kem.private()
+        ours = [("PRIVATE_KEY", private)] if private is not None else []
+        return (*ours, ("SHARED_SECRET", Secret(shared)))

@@ -24,7 +24,8 @@ from ..errors import (
 from ..events import HandshakeDone, HostKeyOffered, HostKeySignatureNeeded, Negotiated
 from ..messages.declare import lookup
 from ..messages.transport import Extension, ExtInfo, KexInit, NewKeys
-from .exchange import Done, Exchange, Keys, Send, Sign, Step, Transcript, Trust
+from ..wire import Secret
+from .exchange import Done, Exchange, Keys, Log, Send, Sign, Step, Transcript, Trust
 from .negotiate import EXT_INFO, STRICT, guess_is_right, negotiate
 from .rules import Handler, Phase
 
@@ -212,6 +213,7 @@ class Handshake:
         return Exchange(
             self._t.role, self._t.policy, chosen, transcript,
             session_id=self.session_id, host_key=self.host_key, host_keys=self._host_keys,
+            log_keys=self._t.hub is not None and self._t.hub.hears_keys,
         )  # fmt: skip
 
     # --- the method's own messages
@@ -237,6 +239,8 @@ class Handshake:
                 case Sign(key, algorithm, data):
                     question = HostKeySignatureNeeded(key, algorithm, data)
                     self._t.ask(question, self._on_signature, hold=True)
+                case Log(secrets):
+                    self._tell_secrets(secrets)
                 case Done(keys):
                     self._use(keys)
 
@@ -349,6 +353,12 @@ class Handshake:
         if self._t.hub and self.exchange is not None and self.exchange.expected:
             found = lookup(self.exchange.context, self.exchange.expected)
             self._t.hub.state("kex_waiting", message=found.NAME if found else "")
+
+    def _tell_secrets(self, secrets: Sequence[tuple[str, Secret]]) -> None:
+        assert self._ours is not None
+        for label, secret in secrets:
+            if self._t.hub is not None:
+                self._t.hub.key(self._ours.cookie, label, secret)
 
     def _tell_keys(self, *, sent: bool) -> None:
         if self._t.hub is None:

@@ -176,6 +176,8 @@ class Transport:
         self._arrived = now
         if self.closed:
             return
+        if self.hub is not None:
+            self.hub.received(data)
         try:
             if self.phase is Phase.IDENTIFICATION:
                 self._read_identification(data)
@@ -184,14 +186,16 @@ class Transport:
                 self._pump()
         except Exception as error:
             self._caught(error)
+        if self.hub is not None:
+            self.hub.settle()
 
-    def receive_eof(self, now: float) -> None:
-        """The peer has closed its side of the socket: the connection is over."""
+    def receive_eof(self, now: float, *, error: str = "") -> None:
+        """The peer has closed its side of the socket, or that has failed: the connection is over."""
         self._set_now(now)
         if self.closed:
             return
         if self.hub:
-            self.hub.state("eof")
+            self.hub.state("eof", **({"error": error} if error else {}))
         where = f" during {self.phase.value}" if self.phase is not Phase.CONNECTION else ""
         self.fail(ConnectionLost(f"the peer closed the connection{where}", hint=self._eof_hint()))
 
@@ -205,7 +209,7 @@ class Transport:
             self.guard(lambda: self.kex.start(reason))
         data = self.outbound.take()
         if self.hub is not None:
-            self.hub.flush(now)
+            self.hub.flush(now, data)
         return data
 
     @property
@@ -476,10 +480,11 @@ class Transport:
         self.closed = True
         self.agenda.clear()
         self._waiting.take()
-        if self.hub and error is not None:
-            self.hub.state(
-                "error", type=type(error).__name__, text=str(error), hint=error.hint, clause=error.clause
-            )
+        if self.hub:
+            self.hub.settle()
+            if error is not None:
+                told = {"type": type(error).__name__, "text": str(error)}
+                self.hub.state("error", **told, hint=error.hint, clause=error.clause)
         self.owner.closing(error)
         if self.hub:
             self._tell_compressed()
