@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from glasshell.messages import CATALOGUE, SUBSYSTEMS, Message, Struct, auth, connection  # noqa: E402
-from glasshell.messages.declare import Field, Items, Nested  # noqa: E402
+from glasshell.messages import CATALOGUE, SUBSYSTEMS, Message, Struct, auth, blobs, connection  # noqa: E402
+from glasshell.messages.declare import Field, Holding, Items, Nested  # noqa: E402
 from glasshell.sftp import messages as sftp  # noqa: E402
 
 TARGET = ROOT / "docs" / "reference" / "messages.md"
@@ -30,6 +30,8 @@ BODIES: dict[str, Mapping[str, type[Struct]]] = {
     "Channel types": connection.CHANNEL_TYPES,
     "Channel requests": connection.CHANNEL_REQUESTS,
     "SFTP extended requests": sftp.EXTENDED_REQUESTS,
+    "Keys and certificates": blobs.KEY_TYPES,
+    "Signatures": blobs.SIGNATURE_TYPES,
 }
 
 REPLIES: dict[str, tuple[type[Struct], ...]] = {
@@ -37,8 +39,11 @@ REPLIES: dict[str, tuple[type[Struct], ...]] = {
     "Replies to SFTP extended requests": tuple(dict.fromkeys(sftp.EXTENDED_REPLIES.values())),
 }
 
-PARTS: tuple[type[Struct], ...] = (sftp.Attrs,)
-"""Structures that stand whole inside messages."""
+PARTS: tuple[type[Struct], ...] = (
+    blobs.PublicKeyBlob, blobs.PlainKeyBlob, blobs.SignatureBlob, blobs.Certified, blobs.PrincipalList,
+    blobs.OptionList, blobs.EcdsaPair, sftp.Attrs,
+)  # fmt: skip
+"""Structures that stand inside messages, whole or in a string."""
 
 HEAD = """\
 # Messages
@@ -125,6 +130,8 @@ def _notes(field: Field) -> str:
     inner = field.type.item.SECRET if isinstance(field.type, Items | Nested) else False
     if field.type.secret or inner:
         notes.append("**secret**")
+    if isinstance(field.type, Holding):
+        notes.append(f"shown as `{field.type.item.__name__}`")
     if field.guarded:
         notes.append("**secret** where the name is not known")
     if field.type.content:

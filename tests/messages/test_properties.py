@@ -129,7 +129,9 @@ def test_the_description_covers_each_byte_once(cls: type[Message], data: st.Data
 def covered(fields: Iterable[Shown], start: int) -> int:
     for field in fields:
         assert field.start == start
-        if field.children and not field.type.endswith("[]"):
+        if field.children and field.type == "string":  # its length stands before what it holds
+            assert covered(field.children, field.start + 4) == field.end
+        elif field.children and not field.type.endswith("[]"):
             assert covered(field.children, start) == field.end
         elif field.children:  # a count may stand before the first
             assert covered(field.children, field.children[0].start) == field.end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import auth, connection, kex, transport
+from . import auth, blobs, connection, kex, transport
 from .declare import (
     CATALOGUE,
     GENERIC,
@@ -22,6 +22,6 @@ from .declare import (
 
 __all__ = [
     "CATALOGUE", "GENERIC", "SUBSYSTEMS", "Message", "Shown", "Struct", "UnknownMessage", "auth",
-    "code_name", "connection", "decode", "describe", "family", "kex", "lookup", "may_hide",
+    "blobs", "code_name", "connection", "decode", "describe", "family", "kex", "lookup", "may_hide",
     "message_name", "transport",
 ]  # fmt: skip

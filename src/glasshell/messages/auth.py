@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, TypeAlias
 
+from .blobs import KeyBlob, Signature
 from .declare import (
     U32,
     Body,
@@ -47,8 +48,8 @@ class PublickeyRequest(Struct):
 
     has_signature: Bool
     algorithm: Name = doc("public key algorithm name")
-    public_key: Bytes = doc("public key blob")
-    signature: Bytes | None = doc(
+    public_key: KeyBlob = doc("public key blob")
+    signature: Signature | None = doc(
         "of the session identifier and this message up to here", present_if="has_signature", default=None
     )
 
@@ -59,9 +60,9 @@ class HostboundRequest(Struct):
 
     has_signature: Bool
     algorithm: Name = doc("public key algorithm name")
-    public_key: Bytes = doc("public key blob")
-    host_key: Bytes = doc("the server's host key of the first key exchange")
-    signature: Bytes | None = doc(
+    public_key: KeyBlob = doc("public key blob")
+    host_key: KeyBlob = doc("the server's host key of the first key exchange")
+    signature: Signature | None = doc(
         "of the session identifier and this message up to here", present_if="has_signature", default=None
     )
 
@@ -88,10 +89,10 @@ class HostbasedRequest(Struct):
     """The client's host vouches for the user."""
 
     algorithm: Name = doc("public key algorithm for host key")
-    host_key: Bytes = doc("public host key and certificates of the client's host")
+    host_key: KeyBlob = doc("public host key and certificates of the client's host")
     client_host_name: Text = doc("FQDN")
     client_user_name: Text = doc("user name on the client's host")
-    signature: Bytes = doc("of the session identifier and this message up to here")
+    signature: Signature = doc("of the session identifier and this message up to here")
 
 
 @body(None, clause="RFC 4462 3.2")
@@ -147,7 +148,7 @@ class UserauthPkOk(Message):
     """The key that was offered would do."""
 
     algorithm: Name = doc("public key algorithm name from the request")
-    public_key: Bytes = doc("public key blob from the request")
+    public_key: KeyBlob = doc("public key blob from the request")
 
 
 @message(60, "SSH_MSG_USERAUTH_PASSWD_CHANGEREQ", clause="RFC 4252 8", context="password")

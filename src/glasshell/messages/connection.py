@@ -12,6 +12,7 @@ from typing import Annotated, Final, TypeAlias
 
 from ..errors import MalformedMessage, UsageError
 from ..wire import Reader, uint32
+from .blobs import KeyBlob, Signature
 from .declare import (
     U32,
     Body,
@@ -111,7 +112,7 @@ class CancelStreamlocalForward(Struct):
 class HostKeyBlob(Struct):
     """One public host key."""
 
-    key: Bytes
+    key: KeyBlob
 
 
 HostKeys: TypeAlias = Annotated[tuple[HostKeyBlob, ...], Items(HostKeyBlob, counted=False)]
@@ -135,7 +136,7 @@ class HostkeysProve(Struct):
 class HostKeySignature(Struct):
     """One proof."""
 
-    signature: Bytes
+    signature: Signature
 
 
 HostKeySignatures: TypeAlias = Annotated[tuple[HostKeySignature, ...], Items(HostKeySignature, counted=False)]

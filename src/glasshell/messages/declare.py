@@ -41,6 +41,9 @@ from .. import wire
 from ..errors import MalformedMessage, UsageError
 from ..wire import FieldType, Reader
 
+LENGTH: Final = 4
+"""Bytes of the length before the content of a string."""
+
 GENERIC: Final = ""
 """The context of a message number that means one thing everywhere."""
 
@@ -82,7 +85,10 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shown:
-    """One field as `describe` gives it; `start` and `end` are byte offsets into the payload."""
+    """One field as `describe` gives it; `start` and `end` are byte offsets into the payload.
+
+    `holds` is the class whose fields the `children` are; of repeated structures, each child has its own.
+    """
 
     name: str
     type: str
@@ -94,6 +100,7 @@ class Shown:
     secret: bool = False
     content: bool = False
     children: tuple[Shown, ...] = ()
+    holds: str = ""
 
 
 class Struct:
@@ -242,6 +249,16 @@ class Nested(FieldType[Struct]):
 
     def show(self, value: Struct) -> str:
         return repr(value)
+
+
+class Holding(wire.String):
+    """`string` whose content is a structure. Its value stays bytes: who uses them reads them, with checks of
+    their own; to whoever looks on, the structure is shown where it can be read.
+    """
+
+    def __init__(self, item: type[Struct]) -> None:
+        super().__init__()
+        self.item = item
 
 
 class Code(FieldType[int]):
@@ -500,15 +517,29 @@ def _describe(cls: type[Struct], reader: Reader) -> Iterator[Shown]:
 def _shown(cls: type[Struct], field: Field, value: Any, data: bytes, start: int, end: int) -> Shown:
     if isinstance(value, Struct):
         inside = tuple(_describe(type(value), Reader(data, start)))
-        return Shown(
-            field.name, type(value).__name__, value, "", start, end, type(value).CLAUSE, children=inside
-        )
-    inside = tuple(_describe_items(field.type, data, start, value)) if isinstance(field.type, Items) else ()
+        kind = type(value).__name__
+        return Shown(field.name, kind, value, "", start, end, type(value).CLAUSE, children=inside, holds=kind)
+    inside, holds = (), ""
+    if isinstance(field.type, Items):
+        inside = tuple(_describe_items(field.type, data, start, value))
+    elif isinstance(field.type, Holding):
+        inside = _describe_held(field.type.item, data, start + LENGTH, end)
+        holds = field.type.item.__name__ if inside else ""
     secret = hidden(field, value)
     return Shown(
         field.name, field.type.name, wire.Secret(value) if secret and isinstance(value, bytes) else value,
-        _show(field, value), start, end, cls.CLAUSE, secret, field.type.content, inside,
+        _show(field, value), start, end, cls.CLAUSE, secret, field.type.content, inside, holds,
     )  # fmt: skip
+
+
+def _describe_held(item: type[Struct], data: bytes, start: int, end: int) -> tuple[Shown, ...]:
+    """The fields inside a string; none where they do not fill it."""
+    reader = Reader(data[:end], start)
+    try:
+        shown = tuple(_describe(item, reader))
+    except MalformedMessage:
+        return ()
+    return () if reader.left() else shown
 
 
 def _describe_items(items: Items, data: bytes, start: int, value: tuple[Any, ...]) -> Iterator[Shown]:
@@ -518,6 +549,7 @@ def _describe_items(items: Items, data: bytes, start: int, value: tuple[Any, ...
     for index, item in enumerate(value):
         begin = reader.pos
         inside = tuple(_describe(items.item, reader))
+        kind = items.item.__name__
         yield Shown(
-            f"[{index}]", items.item.__name__, item, "", begin, reader.pos, items.item.CLAUSE, children=inside
+            f"[{index}]", kind, item, "", begin, reader.pos, items.item.CLAUSE, children=inside, holds=kind
         )

@@ -6,6 +6,7 @@ RFC 8731) or `hybrid` (RFC 9941, RFC 10042).
 
 from __future__ import annotations
 
+from .blobs import KeyBlob, Signature
 from .declare import U32, Bytes, Message, MPInt, doc, message
 
 
@@ -20,9 +21,9 @@ class KexDhInit(Message):
 class KexDhReply(Message):
     """The server's public value, its host key, and the proof that it holds that key."""
 
-    host_key: Bytes = doc("K_S, the server's public host key and certificates")
+    host_key: KeyBlob = doc("K_S, the server's public host key and certificates")
     f: MPInt = doc("g^y mod p")
-    signature: Bytes = doc("of the exchange hash H")
+    signature: Signature = doc("of the exchange hash H")
 
 
 @message(30, "SSH_MSG_KEX_DH_GEX_REQUEST_OLD", clause="RFC 4419 5", context="gex")
@@ -51,9 +52,9 @@ class KexDhGexInit(Message):
 class KexDhGexReply(Message):
     """The server's public value, its host key, and the proof that it holds that key."""
 
-    host_key: Bytes = doc("K_S, the server's public host key and certificates")
+    host_key: KeyBlob = doc("K_S, the server's public host key and certificates")
     f: MPInt = doc("g^y mod p")
-    signature: Bytes = doc("of the exchange hash H")
+    signature: Signature = doc("of the exchange hash H")
 
 
 @message(34, "SSH_MSG_KEX_DH_GEX_REQUEST", clause="RFC 4419 3", context="gex")
@@ -76,9 +77,9 @@ class KexEcdhInit(Message):
 class KexEcdhReply(Message):
     """The server's ephemeral public key, its host key, and the proof that it holds that key."""
 
-    host_key: Bytes = doc("K_S, the server's public host key")
+    host_key: KeyBlob = doc("K_S, the server's public host key")
     q_s: Bytes = doc("Q_S, as an octet string")
-    signature: Bytes = doc("of the exchange hash H")
+    signature: Signature = doc("of the exchange hash H")
 
 
 @message(30, "SSH_MSG_KEX_HYBRID_INIT", clause="RFC 10042 2", context="hybrid")
@@ -92,6 +93,6 @@ class KexHybridInit(Message):
 class KexHybridReply(Message):
     """The ciphertext and the elliptic key of the server, its host key and the proof."""
 
-    host_key: Bytes = doc("K_S, the server's public host key")
+    host_key: KeyBlob = doc("K_S, the server's public host key")
     q_s: Bytes = doc("S_REPLY, ciphertext and key put together")
-    signature: Bytes = doc("of the exchange hash H")
+    signature: Signature = doc("of the exchange hash H")
