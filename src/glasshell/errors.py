@@ -23,6 +23,7 @@
     ├── KeyFormatError         a key, or a file of keys, that cannot be read
     │   └── PassphraseError        it is encrypted: no passphrase, or the wrong one
     ├── CryptoError            a primitive refused its input
+    ├── CaptureError           a capture file that cannot be read
     └── ConfigError            a configuration file or option that cannot be understood
 
 Only data from the peer raises a `PeerError`, and no other exception type leaves the core.
@@ -34,11 +35,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 __all__ = [
-    "AuthenticationFailed", "CannotConnect", "ChannelOpenFailed", "CommandFailed", "ConfigError",
-    "ConnectionClosed", "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected", "HostKeyRefused",
-    "IntegrityError", "KeyFormatError", "LimitExceeded", "MalformedMessage", "NegotiationFailed",
-    "PassphraseError", "PeerError", "ProtocolViolation", "Refused", "RequestFailed", "SSHError",
-    "ServiceNotAvailable", "UsageError",
+    "AuthenticationFailed", "CannotConnect", "CaptureError", "ChannelOpenFailed", "CommandFailed",
+    "ConfigError", "ConnectionClosed", "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected",
+    "HostKeyRefused", "IntegrityError", "KeyFormatError", "LimitExceeded", "MalformedMessage",
+    "NegotiationFailed", "PassphraseError", "PeerError", "ProtocolViolation", "Refused", "RequestFailed",
+    "SSHError", "ServiceNotAvailable", "UsageError",
 ]  # fmt: skip
 
 
@@ -217,6 +218,10 @@ class PassphraseError(KeyFormatError):
 
 class CryptoError(SSHError):
     """A primitive refused its input, or a signature could not be made."""
+
+
+class CaptureError(SSHError, ValueError):
+    """A file that should hold a capture and cannot be read as one."""
 
 
 class ConfigError(SSHError, ValueError):

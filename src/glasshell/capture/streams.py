@@ -15,8 +15,9 @@ from operator import attrgetter
 from typing import Final, Literal, TypeAlias
 
 from ..observe.seen import Frame
+from .problems import Problem, note
 
-__all__ = ["Data", "Ended", "Event", "Gap", "Opened", "Problem", "Streams", "note"]
+__all__ = ["Data", "Ended", "Event", "Gap", "Opened", "Streams"]
 
 FIN: Final = 0x01
 SYN: Final = 0x02
@@ -96,22 +97,6 @@ class Ended:
 
 
 Event: TypeAlias = Opened | Data | Gap | Ended
-
-
-@dataclass(slots=True)
-class Problem:
-    """Something in a capture that could not be used: how often, and the number of the first frame."""
-
-    count: int
-    first: int
-
-
-def note(problems: dict[str, Problem], what: str, number: int) -> None:
-    """Counts one more `what`, seen in frame `number`."""
-    if what in problems:
-        problems[what].count += 1
-    else:
-        problems[what] = Problem(1, number)
 
 
 @dataclass(slots=True)
