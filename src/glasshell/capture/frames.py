@@ -66,7 +66,7 @@ class Frames:
                 cut = original - (end - start)
                 found = self._layers.segment(link, buffer[start:end], cut, number)
             if found:
-                yield Frame(number, time / 1_000_000_000, original, *found, time_ns=time)
+                yield Frame(number, time / 1_000_000_000, original, *found, time_ns=time)  # type: ignore[misc]
 
     def _plain(self, buffer: bytes, start: int, end: int) -> Any:
         """The fields of a `Segment`; False where there is none, True where `layers` must look."""
