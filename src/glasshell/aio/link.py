@@ -10,7 +10,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from ..events import Event, Question
-from ..observe.hub import Hub
+from ..observe.hub import Hub, Sink
 from ..protocol import Protocol
 
 __all__ = ["Link"]
@@ -48,6 +48,8 @@ class Link(asyncio.BufferedProtocol):
         self.core = core
         self.hub = hub
         self.loop = asyncio.get_running_loop()
+        self.since = self.loop.time()
+        """When the connection began, by the loop's clock."""
         self.lost: Exception | None = None
         """The socket's error, once it has failed."""
         self.over: asyncio.Future[None] = self.loop.create_future()
@@ -137,6 +139,19 @@ class Link(asyncio.BufferedProtocol):
     def mute(self) -> None:
         """Nobody hears any more: from here on no record is made."""
         self.hub = self.core.transport.hub = None
+
+    def hear(self, sink: Sink) -> None:
+        """`sink` hears the records from here on; a connection that nobody heard makes them again."""
+        if self.hub is None:
+            self.hub = self.core.transport.hub = Hub(start=self.since)
+        self.hub.add(sink)
+
+    def unhear(self, sink: Sink) -> None:
+        """The end of `hear`: where that was the last who heard, no record is made any more."""
+        if self.hub is not None:
+            self.hub.remove(sink)
+            if not self.hub.heard:
+                self.mute()
 
     def state(self, name: str, /, **facts: Any) -> None:
         """Tells of something that is no message, as `Hub.state`."""

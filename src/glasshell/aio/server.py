@@ -1,21 +1,23 @@
 """The server: `serve` takes connections, asks a gatekeeper about logins and runs a handler for sessions.
 
-    async def greet(session):
-        session.stdout.write(b"hello\\n")
+async def greet(session):
+    session.stdout.write(b"hello\\n")
 
-    gatekeeper = KnownUsers(keys={"ada": [key]})
-    serving = glasshell.serve("", 2222, host_keys=[host_key], gatekeeper=gatekeeper, handler=greet)
-    async with serving as server:
-        await server.wait_closed()
+gatekeeper = KnownUsers(keys={"ada": [key]})
+serving = glasshell.serve("", 2222, host_keys=[host_key], gatekeeper=gatekeeper, handler=greet)
+async with serving as server:
+    await server.wait_closed()
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..crypto.signatures import PrivateKey
 from ..errors import CannotConnect, ChannelOpenFailed, SSHError, UsageError
@@ -57,6 +59,9 @@ from .gatekeeper import Gatekeeper, LoggedIn, Peer
 from .recorder import new_hub
 from .session import Handler, ServerSession
 
+if TYPE_CHECKING:
+    from .status import StatusSocket
+
 __all__ = ["Server", "ServerConnection", "serve"]
 
 MAX_LISTENERS: Final = 64
@@ -75,6 +80,8 @@ class ServerConnection(Endpoint):
         self.peer = peer
         self.gatekeeper = server.gatekeeper.of(self)
         self.login: LoggedIn | None = None
+        self.number = server.numbered()
+        """Its number among the server's connections, from 1."""
         self._listeners: dict[tuple[str, int], asyncio.Server] = {}
         self._opening = 0
         """Listeners that are being opened."""
@@ -305,6 +312,8 @@ class Server:
         self._on_close = on_close
         self._listeners: list[asyncio.Server] = []
         self._closed = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._status: StatusSocket | None = None
 
     # Where it listens
 
@@ -334,7 +343,19 @@ class Server:
         """Serves a connection that somebody else has accepted."""
         await asyncio.get_running_loop().connect_accepted_socket(lambda: _Door(self), sock)
 
+    async def offer_status(self, where: Path | None = None) -> Path:
+        """Offers a status socket, at the usual place or at `where`; its path. Raises ConfigError."""
+        from .status import StatusSocket
+
+        if self._status is None:
+            self._status = await StatusSocket.open(self, where)
+        return self._status.path
+
     # The connections' comings and goings
+
+    def numbered(self) -> int:
+        """The number of the next connection."""
+        return next(self._numbers)
 
     def entered(self, peer: Peer) -> ServerConnection | None:
         """A new connection, or None: too many are waiting to log in."""
@@ -366,6 +387,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._closed.set()
+        if self._status is not None:
+            self._status.close()
         open_ones = tuple(self.connections)
         await asyncio.gather(*(connection.close("server shutting down") for connection in open_ones))
 
@@ -400,6 +423,7 @@ def serve(
     policy: Policy | None = None, sinks: Sinks = lambda peer: (), max_startups: int = 100,
     on_login: OnConnection | None = None, on_close: OnConnection | None = None,
     sock: socket.socket | None = None, listen: bool = True, backlog: int = 128,
+    status: bool | str | Path = False,
 ) -> Serving:  # fmt: skip
     """Serves SSH at `host` ("": every address) and `port` (0: any free one).
 
@@ -411,6 +435,10 @@ def serve(
     `sinks(peer)` are those that hear the records of a new connection. `on_login` and `on_close` are called
     with the connection; its `error` says why it ended. `sock` is a listening socket to take; without
     `listen` there is none, and connections come by `Server.adopt`. Raises CannotConnect.
+
+    `status` offers what `glasshell top` reads: a Unix socket at the usual place (True) or at a path of its
+    own. A program that serves SSH for its own ends need not tell every tool of its user who is connected,
+    nor leave files in a folder it does not know of: it has to ask for it. Raises ConfigError.
     """
 
     async def starting() -> Server:
@@ -421,6 +449,12 @@ def serve(
         )  # fmt: skip
         if listen:
             await server.listen(host, port, sock=sock, backlog=backlog)
+        if status is not False:
+            try:
+                await server.offer_status(None if status is True else Path(status))
+            except SSHError:
+                await server.close()
+                raise
         return server
 
     return Serving(starting)

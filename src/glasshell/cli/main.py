@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "ssh": "log in to a server, or run a command there",
     "sshd": "serve logins",
     "keygen": "make, show and change keys",
+    "ps": "every SSH connection of this machine",
     "demo": "a server, a client and the timeline of their whole connection",
 }
 

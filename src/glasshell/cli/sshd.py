@@ -67,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     add("-o", dest="options", metavar="KEYWORD=VALUE", action="append", default=[],
         help="an option as in the configuration file")
     add("-p", dest="ports", metavar="PORT", action="append", default=[], help="a port; may be repeated")
+    add("--status", metavar="FILE",
+        help="the socket that `glasshell top` reads, or \"none\" (PID.sock in /run/glasshell, or in"
+        " $XDG_RUNTIME_DIR/glasshell)")
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
     add_flags(made)
     return made  # fmt: skip
@@ -313,12 +316,25 @@ class _Daemon:
         from ..aio.shellserver import run_program
 
         options = self.config.options
-        return await serve(
+        server = await serve(
             host_keys=self.host_keys, gatekeeper=AccountGatekeeper(options, self._banner()),
             handler=run_program, subsystems=dict.fromkeys(options.subsystems, run_program),
             policy=self._policy(), sinks=lambda peer: self._sinks(),
             max_startups=options.max_startups, on_close=on_close, listen=False,
         )  # fmt: skip
+        await self._offer_status(server)
+        return server
+
+    async def _offer_status(self, server: Server) -> None:
+        """A status socket, unless it is not wanted; a server that cannot have one serves all the same."""
+        where = self.arguments.status
+        if where != "none":
+            try:
+                path = await server.offer_status(Path(where) if where else None)
+            except ConfigError as error:
+                self._note("info", str(error))
+            else:
+                self._note("debug1", f"Status socket at {path}.")
 
     def _sinks(self) -> list[Sink]:
         """What hears a new connection."""

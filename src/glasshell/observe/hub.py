@@ -62,6 +62,11 @@ class Hub:
         """Whether a sink hears keys: only then may a key exchange give them out."""
         return bool(self._sinks["keys"])
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody hears."""
+        return bool(self._sinks)
+
     def state(self, name: str, /, **facts: Any) -> None:
         """Tells of something that is no message; `name` and `facts` as in `record.STATES`."""
         self._publish(StateRecord(self.now - self.start, name, facts))

@@ -62,12 +62,18 @@ def message_object(record: MessageRecord) -> dict[str, Any]:
     """One message as an object."""
     shown = to_dict(record.payload, record.context)
     return {
-        "time": seconds(record.time), "type": "message", "name": shown["name"], "number": record.number,
+        **envelope(record, shown["name"]), "clause": shown["clause"], "fields": plain(shown["fields"]),
+        **({"malformed": plain(shown["malformed"])} if "malformed" in shown else {}),
+    }  # fmt: skip
+
+
+def envelope(record: MessageRecord, name: str) -> dict[str, Any]:
+    """What can be said of one message without reading its payload; lengths are bytes."""
+    return {
+        "time": seconds(record.time), "type": "message", "name": name, "number": record.number,
         "context": record.context, "direction": "sent" if record.sent else "received", "seq": record.seq,
         "epoch": record.epoch, "packet_length": record.packet_length,
         "padding_length": record.padding_length, "wire_length": record.wire_length,
-        "clause": shown["clause"], "fields": plain(shown["fields"]),
-        **({"malformed": plain(shown["malformed"])} if "malformed" in shown else {}),
     }  # fmt: skip
 
 
