@@ -1,8 +1,8 @@
 """The status socket of a server: its connections, and the records of one of them, without payload.
 
 A reader writes one line, `connections` or `records ID`, and is answered in JSON lines; whatever else it
-writes ends its visit. It can change nothing. What it is told are counters that the connections keep anyway: the
-the socket costs nothing while nobody reads; records are made for a connection only while somebody watches it.
+writes ends its visit. It can change nothing. What it is told are counters that the connections keep anyway,
+so the socket costs nothing while nobody reads; records are made for a connection only while somebody watches.
 A reader who does not read is dropped, and what is told of a busy connection is thinned out, and said to be.
 """
 

@@ -64,8 +64,8 @@ class Hub:
 
     @property
     def heard(self) -> bool:
-        """Whether anybody hears."""
-        return bool(self._sinks)
+        """Whether anybody hears anything."""
+        return any(self._sinks.values())
 
     def state(self, name: str, /, **facts: Any) -> None:
         """Tells of something that is no message; `name` and `facts` as in `record.STATES`."""
