@@ -112,14 +112,14 @@ COLUMNS: Final[tuple[Column, ...]] = (
 """Every column of `ps`. SENT counts what was retransmitted as well, as ss(8) does."""
 
 
-def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+def fitting(
+    heads: Sequence[str], keep: Sequence[int], rows: Sequence[Sequence[str]], width: int
+) -> list[int]:
     """The numbers of the columns that fit beside each other with two spaces between, in their order."""
-    widths = [
-        max([len(column.name), *(len(row[at]) for row in rows)]) + 2 for at, column in enumerate(columns)
-    ]
-    kept = list(range(len(columns)))
+    widths = [max([len(head), *(len(row[at]) for row in rows)]) + 2 for at, head in enumerate(heads)]
+    kept = list(range(len(heads)))
     while len(kept) > 1 and sum(widths[at] for at in kept) - 2 > width:
-        kept.remove(min(kept, key=lambda at: columns[at].keep))
+        kept.remove(min(kept, key=lambda at: keep[at]))
     return kept
 
 

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "sshd": "serve logins",
     "keygen": "make, show and change keys",
     "ps": "every SSH connection of this machine",
+    "top": "the same live, and what passes in those of our servers",
     "demo": "a server, a client and the timeline of their whole connection",
 }
 

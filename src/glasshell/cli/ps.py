@@ -101,7 +101,8 @@ def _for_people(rows: Sequence[Connection]) -> None:
 
     console = Console()
     texts = [[column.text(each) for column in COLUMNS] for each in rows]
-    kept = fitting(COLUMNS, texts, console.width)
+    heads, keep = [column.name for column in COLUMNS], [column.keep for column in COLUMNS]
+    kept = fitting(heads, keep, texts, console.width)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for at in kept:
         right = COLUMNS[at].right
