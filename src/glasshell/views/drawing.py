@@ -16,7 +16,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .timeline import ALGORITHMS, Phase, Row, Timeline, size_text
+from ..explain.phases import Phase
+from .timeline import ALGORITHMS, Row, Timeline, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

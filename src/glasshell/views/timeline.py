@@ -7,35 +7,16 @@ something received) and to our own computing (what ended in something we did).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import IO, Any, Final
 
-from ..errors import MalformedMessage
-from ..messages import family, message_name
+from ..explain.phases import Clock, Phase, layer, numbers
+from ..explain.trips import RoundTrips
+from ..messages import message_name
 from ..observe.dissect import facts as facts_of
 from ..observe.record import MessageRecord, Record, StateRecord
-from ..wire import Reader
 from .lines import text_of, words
-
-
-class Phase(IntEnum):
-    """The phases of a connection."""
-
-    TCP = 0
-    IDENTIFICATION = 1
-    NEGOTIATION = 2
-    KEY_EXCHANGE = 3
-    AUTHENTICATION = 4
-    CONNECTION = 5
-    TEARDOWN = 6
-
-    @property
-    def title(self) -> str:
-        """`0 TCP`, `1 identification`, ..."""
-        return f"{self.value} {'TCP' if self is Phase.TCP else self.name.lower().replace('_', ' ')}"
 
 
 @dataclass(slots=True)
@@ -59,187 +40,6 @@ class Row:
         self.size += other.size
         self.content += other.content
         self.until = other.time
-
-
-@dataclass(slots=True)
-class Spent:
-    """Seconds of one phase."""
-
-    waiting: float = 0.0
-    own: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """Both together."""
-        return self.waiting + self.own
-
-
-class Clock:
-    """Gives each stretch between two records to the phase it lies in, as waiting or as our own."""
-
-    WAITED: Final = frozenset({
-        "resolved", "connected", "connect_failed", "preface_line", "identification_received", "eof",
-        "answered",
-    })  # fmt: skip
-    """The states that come from outside: from the network, or from a person."""
-
-    def __init__(self) -> None:
-        self.phase = Phase.TCP
-        self.spent: dict[Phase, Spent] = {}
-        self.start: float | None = None
-        self.now = 0.0
-        self._lines: set[str] = set()
-        self._channels: dict[int, int] = {}
-        self._open: set[int] = set()
-
-    def hear(self, record: Record) -> Phase:
-        """Takes one record; answers with the phase that it is shown in."""
-        if self.start is None:
-            self.start = self.now = record.time
-        spent = self.spent.setdefault(self.phase, Spent())
-        took, self.now = max(record.time - self.now, 0.0), max(record.time, self.now)
-        if self._came(record):
-            spent.waiting += took
-        else:
-            spent.own += took
-        before, self.phase = self.phase, self._next(record)
-        shown = self.phase if Phase.TEARDOWN in (before, self.phase) else before
-        self.spent.setdefault(shown, Spent())
-        return shown
-
-    def channel(self, record: MessageRecord) -> int:
-        """Our number of the channel that a message (93 to 100) is about: it names the receiver's."""
-        (number,) = _numbers(record, 1)
-        if not record.sent:
-            return number
-        return next((ours for ours, peers in self._channels.items() if peers == number), number)
-
-    def _came(self, record: Record) -> bool:
-        if isinstance(record, MessageRecord):
-            return not record.sent
-        return record.name in self.WAITED
-
-    def _next(self, record: Record) -> Phase:
-        if isinstance(record, MessageRecord):
-            return self._after_message(record)
-        match record.name:
-            case "connected" | "accepted":
-                return Phase.IDENTIFICATION
-            case "identification_sent" | "identification_received":
-                self._lines.add(record.name)
-                return max(self.phase, Phase(min(len(self._lines), 2)))
-            case "negotiated" if self.phase < Phase.KEY_EXCHANGE:
-                return Phase.KEY_EXCHANGE
-            case "kex_done" if self.phase < Phase.AUTHENTICATION:
-                return Phase.AUTHENTICATION
-            case "authenticated":
-                return Phase.CONNECTION
-            case "eof" | "error" | "closed":
-                return Phase.TEARDOWN
-        return self.phase
-
-    def _after_message(self, record: MessageRecord) -> Phase:
-        """The connection is being taken down when its last channel closes; another one may still come."""
-        if record.number == 1:
-            return Phase.TEARDOWN
-        if record.number == 91:
-            first, second = _numbers(record, 2)
-            ours, peers = (second, first) if record.sent else (first, second)
-            self._channels[ours] = peers
-            self._open.add(ours)
-            return Phase.CONNECTION
-        if record.number == 97:
-            ours = self.channel(record)
-            if ours in self._open:
-                self._open.discard(ours)
-            else:  # both sides have closed it: its numbers are free again
-                self._channels.pop(ours, None)
-            return self.phase if self._open else Phase.TEARDOWN
-        return Phase.CONNECTION if record.number == 90 and self.phase is Phase.TEARDOWN else self.phase
-
-
-def _numbers(record: MessageRecord, count: int) -> tuple[int, ...]:
-    """The uint32s a message begins with; -1 for those that are cut off."""
-    raw = record.payload[1 : 1 + 4 * count]
-    return tuple(
-        int.from_bytes(raw[i : i + 4], "big") if len(raw) >= i + 4 else -1 for i in range(0, 4 * count, 4)
-    )
-
-
-class RoundTrips:
-    """Counts the longest chain of messages each of which had to wait for the one before it.
-
-    Which message answers which is the protocol's to say, not the clock's: on a fast network two that
-    crossed look as if one had waited. `depth` is how many trips the latest of what was heard took.
-    """
-
-    CLIENT: Final[Mapping[int, tuple[int, ...]]] = {
-        20: (0,), 31: (30, 34), 33: (32,), 6: (5,), 51: (50, 61), 52: (50, 61), 60: (50, 61),
-        91: (90,), 92: (90,), 99: (98,), 100: (98,), 81: (80,), 82: (80,), 97: (97,), 193: (192,),
-    }  # fmt: skip
-    """What a client receives, and what of its own it answers; 0 is the identification."""
-
-    SERVER: Final[Mapping[int, tuple[int, ...]]] = {
-        20: (0,), 30: (20,), 34: (20,), 32: (31,), 5: (31, 33), 50: (6, 51, 60), 61: (60,), 90: (52,),
-        98: (91,), 97: (97,), 1: (97,), 99: (98,), 100: (98,), 91: (90,), 92: (90,), 193: (192,),
-    }  # fmt: skip
-    """What a server receives, and what of its own it waited for."""
-
-    IN_ORDER: Final = frozenset({80, 90, 98})
-    """Requests whose answers come in their order, several under way at once."""
-
-    def __init__(self) -> None:
-        self.depth = 0
-        self.server = False
-        self._sent: dict[int, int] = {}
-        self._asked: dict[int, deque[int]] = {}
-
-    def hear(self, record: Record) -> None:
-        """Takes one record."""
-        if isinstance(record, StateRecord):
-            self._state(record)
-        elif record.sent:
-            self._send(record)
-        else:
-            self._receive(record)
-
-    def _state(self, record: StateRecord) -> None:
-        match record.name:
-            case "connected" | "accepted":
-                self.server = record.name == "accepted"
-                self.depth += 1
-            case "identification_sent":
-                self._sent[0] = self.depth
-            case "identification_received" if not self.server:
-                # The server speaks when it accepts, which takes the client's ACK.
-                self.depth += 1
-
-    def _send(self, record: MessageRecord) -> None:
-        number = record.number
-        self._sent[number] = self.depth
-        if number in self.IN_ORDER and (number == 90 or _wants_reply(record)):
-            self._asked.setdefault(number, deque(maxlen=1024)).append(self.depth)
-
-    def _receive(self, record: MessageRecord) -> None:
-        causes = (self.SERVER if self.server else self.CLIENT).get(record.number, ())
-        depths: list[int] = []
-        for number in causes:
-            asked = self._asked.get(number)
-            if asked and not (self.server and record.number in (90, 98)):
-                depths.append(asked.popleft())
-            elif number in self._sent and number not in self.IN_ORDER:
-                depths.append(self._sent[number])
-        if depths:
-            self.depth = max(self.depth, max(depths) + 1)
-
-
-def _wants_reply(record: MessageRecord) -> bool:
-    reader = Reader(record.payload, 5 if record.number == 98 else 1)
-    try:
-        reader.string()
-        return reader.boolean()
-    except MalformedMessage:
-        return False
 
 
 class Rows:
@@ -482,19 +282,10 @@ class Timeline:
         return to_svg(self, width, title)
 
 
-def layer(number: int) -> str:
-    """The layer a message belongs to (RFC 4250 §4.1.2)."""
-    if number in (20, 21) or family(number) == "kex":
-        return "kex"
-    if 50 <= number <= 79:
-        return "auth"
-    return "connection" if 80 <= number <= 127 else "transport"
-
-
 def _content(record: MessageRecord) -> int:
     """Bytes of channel data, or of window."""
     if record.number == 93:
-        return max(_numbers(record, 2)[1], 0)
+        return max(numbers(record, 2)[1], 0)
     return max(len(record.payload) - (9 if record.number == 94 else 13), 0)
 
 
