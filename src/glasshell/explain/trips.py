@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ..errors import MalformedMessage
 from ..messages import message_name
@@ -32,7 +32,7 @@ CROSSED: Final = 0.8
 STOOD: Final = 0.5
 """Of the same: a sender of data that was silent for this long had used its window up."""
 SLOW: Final = 0.010
-"""Seconds: on a line at least this slow, a packet that was held for an acknowledgement is known by its time."""
+"""Seconds: on a line at least this slow, what was held for an acknowledgement is known by its time."""
 TOLERANCE: Final = 0.15
 """Of the fastest answer's time: how far what was held may be from one trip after what it waited behind."""
 DELAYED: Final = (0.036, 0.060)
@@ -121,7 +121,8 @@ class RoundTrips:
     """What a client receives, and what of its own it answers; 0 is the identification."""
 
     SERVER: Final[Mapping[int, tuple[int, ...]]] = {
-        20: (0,), 30: (20,), 34: (20,), 32: (31,), 5: (31, 33), 50: (6, 51, 60), 61: (60,), 193: (192,),
+        20: (0,), 30: (20,), 34: (20,), 32: (31,), 21: (31, 33), 5: (31, 33), 50: (6, 51, 60), 61: (60,),
+        193: (192,),
     }  # fmt: skip
     """What a server receives, and what of its own it waited for."""
 
@@ -186,7 +187,7 @@ class RoundTrips:
 
     def _note(self, number: int, time: float, name: str) -> Sent:
         before = self._said
-        if self._heard.time < before.time and self._held(before.time, time):
+        if self._heard.time < before.time and self.holds(before.time, time):
             self._reach(self._base, before, time, "acknowledgement")
         sent = self._said = Sent(time, self._base.depth, name)
         self._sent[number] = sent
@@ -337,7 +338,7 @@ class RoundTrips:
         if took > 0.0:
             self.fastest = min(self.fastest or took, took)
         behind = self._heard
-        if asked.depth < behind.depth and asked.time < behind.time and self._held(behind.time, time):
+        if asked.depth < behind.depth and asked.time < behind.time and self.holds(behind.time, time):
             asked = behind
         self._heard = Sent(time, asked.depth + 1, name)
         self._reach(line, asked, time, name)
@@ -345,9 +346,9 @@ class RoundTrips:
     def _unasked(self, time: float, name: str) -> None:
         """What answers nothing may still have been held, and hold what comes after it."""
         behind = self._heard
-        self._heard = Sent(time, behind.depth + self._held(behind.time, time), name)
+        self._heard = Sent(time, behind.depth + self.holds(behind.time, time), name)
 
-    def _held(self, before: float, time: float) -> bool:
+    def holds(self, before: float, time: float) -> bool:
         """Whether something waited for the acknowledgement of what had gone the same way at `before`."""
         trip, late = self.fastest, time - before - self.fastest
         if trip < SLOW:
