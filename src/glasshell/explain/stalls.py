@@ -60,7 +60,7 @@ class Stall(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """What a rule finds: the last five of a Stall, and the seconds it took where that is not the whole gap."""
+    """What a rule finds: the last five of a Stall, and the seconds it took if they are not the whole gap."""
 
     kind: str
     title: str

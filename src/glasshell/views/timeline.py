@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
-from ..explain.phases import Clock, Phase, layer, numbers
-from ..explain.trips import RoundTrips
+from ..explain.course import Course
+from ..explain.phases import Phase, layer, numbers
 from ..messages import message_name
 from ..observe.dissect import facts as facts_of
 from ..observe.record import MessageRecord, Record, StateRecord
@@ -175,16 +175,15 @@ class Timeline:
 
     def __init__(self) -> None:
         self.told = Told()
-        self.clock = Clock()
-        self.trips = RoundTrips()
+        self.course = Course()
+        self.clock, self.trips = self.course.clock, self.course.trips
         self.lines = Rows()
         self.encrypted: Row | None = None
 
     def __call__(self, record: Record) -> None:
         """Takes one record."""
         channel = self.clock.channel(record) if isinstance(record, MessageRecord) else 0
-        phase = self.clock.hear(record)
-        self.trips.hear(record)
+        phase = self.course.hear(record)
         if isinstance(record, MessageRecord):
             self._message(record, phase, channel)
         else:
@@ -193,10 +192,8 @@ class Timeline:
     def _message(self, record: MessageRecord, phase: Phase, channel: int) -> None:
         self.told.messages[record.sent] += 1
         self.told.octets[record.sent] += record.wire_length
-        row = Row(
-            record.time, phase, layer(record.number), message_name(record.number, record.context),
-            sent=record.sent, size=record.wire_length,
-        )  # fmt: skip
+        row = self._row(record, phase, layer(record.number), message_name(record.number, record.context))
+        row.sent, row.size = record.sent, record.wire_length
         if record.number not in Rows.BULK:
             row.facts = facts_of(record.payload, record.context)
             if 93 <= record.number <= 100:
@@ -214,13 +211,18 @@ class Timeline:
         if shown is None:
             return
         in_layer, name, sent, tell = shown
-        row = Row(record.time, phase, in_layer, name, sent=sent, facts=tell(facts))
+        row = self._row(record, phase, in_layer, name)
+        row.sent, row.facts = sent, tell(facts)
         if record.name.startswith("identification_"):
             row.size = int(facts.get("length", 0))
             self.told.octets[bool(sent)] += row.size
         self.lines.add(row)
         if record.name == "kex_done" and self.encrypted is None:
             self.encrypted = row
+
+    def _row(self, record: Record, phase: Phase, in_layer: str, name: str) -> Row:
+        """The line of `record`, without its facts."""
+        return Row(record.time, phase, in_layer, name)
 
     def _remember(self, name: str, facts: Mapping[str, Any]) -> None:
         told = self.told
