@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from ..observe.record import Record
 __all__ = ["Recorder", "new_hub"]
 
 MAX_RECORDS: Final = 2000
+ID_BYTES: Final = 8
+"""Bytes of a connection's own id: enough that no two of a fleet's share one."""
 
 Role: TypeAlias = Literal["client", "server"]
 
@@ -47,5 +50,8 @@ def new_hub(role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> Hu
     from .. import __version__
 
     hub = Hub(*sinks, start=clock())
-    hub.state("started", role=role, wall_time=time.time(), software="glasshell", version=__version__)
+    hub.state(
+        "started", role=role, wall_time=time.time(), software="glasshell", version=__version__,
+        id=os.urandom(ID_BYTES).hex(),
+    )  # fmt: skip
     return hub

@@ -52,7 +52,7 @@ from ..messages.connection import (
 from ..observe.hub import Sink
 from ..policy import Policy
 from ..protocol import ServerProtocol
-from ..wire import string
+from ..wire import string, visible
 from .endpoint import Endpoint
 from .forward import bound_port, dial_out, listen, pump
 from .gatekeeper import Gatekeeper, LoggedIn, Peer
@@ -175,8 +175,9 @@ class ServerConnection(Endpoint):
             self.link.answer(question, True)
         elif isinstance(body, DirectTcpip):
             if self.gatekeeper.may_connect(login, body.host, body.port):
-                self.spawn(self._connect(question, body.host, body.port))
+                self.spawn(self._connect(question, body))
             else:
+                self._tell_forward(body, question, allowed=False, reason="not allowed")
                 self._refuse(question, OpenFailure.ADMINISTRATIVELY_PROHIBITED, "open failed")
         else:
             self._refuse(question, OpenFailure.UNKNOWN_CHANNEL_TYPE, "unknown channel type")
@@ -184,15 +185,29 @@ class ServerConnection(Endpoint):
     def _refuse(self, question: ChannelOffered, reason: OpenFailure, text: str) -> None:
         self.link.answer(question, ChannelOpenFailed(text, reason=reason.value))
 
-    async def _connect(self, question: ChannelOffered, host: str, port: int) -> None:
+    async def _connect(self, question: ChannelOffered, body: DirectTcpip) -> None:
         try:
-            reader, writer = await dial_out(host, port)
+            reader, writer = await dial_out(body.host, body.port)
         except SSHError as error:
+            self._tell_forward(body, question, allowed=True, reason=str(error))
             self._refuse(question, OpenFailure.CONNECT_FAILED, str(error))
             return
+        self._tell_forward(body, question, allowed=True)
         io = self.adopt(question.channel)
         self.link.answer(question, True)
         await pump(io, reader, writer)
+
+    def _tell_forward(
+        self, wanted: DirectTcpip | TcpipForward, question: ChannelOffered | None = None, *, allowed: bool,
+        reason: str = "",
+    ) -> None:  # fmt: skip
+        kind, host = "direct-tcpip", getattr(wanted, "host", "")
+        if isinstance(wanted, TcpipForward):
+            kind, host = "tcpip-forward", wanted.address
+        self.link.state(
+            "forward_request", kind=kind, channel=question.channel.id if question else None,
+            host=visible(host), port=wanted.port, allowed=allowed, reason=visible(reason),
+        )  # fmt: skip
 
     # Global requests
 
@@ -218,6 +233,7 @@ class ServerConnection(Endpoint):
         taken = taken or len(self._listeners) + self._opening >= MAX_LISTENERS
         facts = {"kind": "remote", "listen": f"{body.address}:{body.port}", "target": "client"}
         if address is None or taken:
+            self._tell_forward(body, allowed=False, reason="not allowed" if address is None else "taken")
             self.link.state("forward", **facts, ok=False)
             return False
 
@@ -230,7 +246,8 @@ class ServerConnection(Endpoint):
         self._opening += 1
         try:
             listener = await listen(self, address, body.port, hand_over)
-        except SSHError:
+        except SSHError as error:
+            self._tell_forward(body, allowed=True, reason=str(error))
             self.link.state("forward", **facts, ok=False)
             raise
         finally:
@@ -240,6 +257,7 @@ class ServerConnection(Endpoint):
             listener.close()
         self._listeners[body.address, port] = listener
         self.on_end.add(listener.close)
+        self._tell_forward(body, allowed=True)
         self.link.state("forward", **facts, ok=True)
         return TcpipForwardReply(port).encode() if body.port == 0 else True
 

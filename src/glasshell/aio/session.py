@@ -19,6 +19,7 @@ from ..messages.connection import (
     WindowChange,
     decode_modes,
 )
+from ..wire import visible
 from .channels import ChannelIO
 from .gatekeeper import LoggedIn
 from .process import Terminal
@@ -111,6 +112,8 @@ class ServerSession:
                 answer = len(self.env) < MAX_VARIABLES and gate.may_set(login, name, value)
                 if answer:
                     self.env[name] = value
+                facts = {"channel": self.io.channel.id, "name": visible(name), "value": visible(value)}
+                self.connection.link.state("variable", **facts, accepted=answer)
             case Shell() | Exec() | Subsystem():
                 self._start(question)
                 return

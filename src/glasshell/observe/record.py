@@ -94,7 +94,10 @@ Heard: TypeAlias = Record | WireRecord | KeyRecord
 
 STATES: Final[dict[str, tuple[str, str]]] = {
     # TCP and the way to it
-    "started": ("the connection's stream begins", "role wall_time software version"),
+    "started": (
+        "the connection's stream begins; `id` is its own, by which every view calls it",
+        "role wall_time software version id",
+    ),
     "config_file": ("a configuration file is read", "path"),
     "config_applied": ("a Host block of a configuration file applies", "path line pattern"),
     "identity_file": ("a private key file is considered", "path type"),
@@ -158,6 +161,11 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "interactive": ("the client hands the terminal over", "pty"),
     "exit_status": ("the remote program ended", "channel status signal"),
     "forward": ("a forwarding is set up or refused", "kind listen target ok"),
+    "forward_request": (
+        "the server has judged a request to connect or to listen; `reason`: why nothing came of it",
+        "kind channel host port allowed reason",
+    ),
+    "variable": ("the server has judged a variable of the environment", "channel name value accepted"),
     # Ends and odds
     "note": ("a line for the log only", "level text"),
     "sink_dropped": ("a sink raised and hears no more", "sink error"),
