@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ..observe.record import Record
+    from ..views.recording import Recording
 
 __all__ = ["VIEWS", "OpenView", "View", "add_flags", "close_views", "open_views"]
 
@@ -61,10 +62,49 @@ def _trace(path: str) -> OpenView:
     return open_trace(path)
 
 
+def _recorder(flag: str, *, input: bool) -> Callable[[str], OpenView]:
+    """Opens a session recording, says so on standard error, and at the end if there was nothing to record."""
+
+    def opened(path: str) -> OpenView:
+        from ..views.recording import open_recording
+
+        recording = open_recording(path, input=input)
+        whole = "and everything typed, passwords included, are" if input else "is"
+        _warn(f"{flag}: what sessions on a terminal show {whole} recorded to {path}")
+        return _Said(recording, flag)
+
+    return opened
+
+
+class _Said:
+    """A recording that says at the end that nothing was recorded."""
+
+    def __init__(self, recording: Recording, flag: str) -> None:
+        self._recording = recording
+        self._flag = flag
+
+    def __call__(self, record: Record) -> None:
+        self._recording(record)
+
+    def close(self) -> None:
+        self._recording.close()
+        if not self._recording.recorded:
+            _warn(f"{self._flag}: nothing was recorded: no session had a terminal (-t asks for one)")
+
+
+def _warn(text: str) -> None:
+    with suppress(OSError):
+        print(f"glasshell: {text}", file=sys.stderr)
+
+
 VIEWS: Final[tuple[View, ...]] = (
     View("--timeline", "", "show every message with its time, at the end", _timeline, False),
     View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, True),
-)
+    View("--record", "FILE", "record what the terminal shows (.cast: asciicast v2; .v3.cast: v3)",
+         _recorder("--record", input=False), True),
+    View("--record-input", "FILE", "the same with everything that is typed, passwords included",
+         _recorder("--record-input", input=True), True),
+)  # fmt: skip
 """Every view that a flag opens."""
 
 

@@ -1,0 +1,33 @@
+"""Files that a view writes: only their owner reads them, and what hinders is one clear error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO, Final
+
+from ..errors import ConfigError
+
+__all__ = ["open_private"]
+
+MODE: Final = 0o600
+
+
+def open_private(
+    path: str | os.PathLike[str], what: str, *, append: bool = False, new: bool = False
+) -> IO[str]:
+    """`path` opened for writing, line by line, in UTF-8; emptied, unless it is to `append`.
+
+    `new`: the file may not exist yet, and its last part may be no link. `what` names it in the error.
+    Raises ConfigError where it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL if new else os.O_TRUNC)
+    flags |= getattr(os, "O_NOFOLLOW", 0) if new else 0
+    try:
+        descriptor = os.open(path, flags, MODE)
+        # One that was there already may be open to others.
+        if hasattr(os, "fchmod") and Path(path).is_file():
+            os.fchmod(descriptor, MODE)
+        return os.fdopen(descriptor, "a" if append else "w", buffering=1, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write the {what} {os.fspath(path)}: {error.strerror}") from error
