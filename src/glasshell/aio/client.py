@@ -10,6 +10,7 @@ import asyncio
 import getpass
 import os
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, overload
 
@@ -250,6 +251,7 @@ class Connection(Endpoint):
 
     def _on_authenticated(self, event: Authenticated) -> None:
         self._recorder.stop()
+        sys.audit("glasshell.login", "client", event.user, event.method)
         if not self._sinks:
             self.link.mute()
         if not self._ready.done():

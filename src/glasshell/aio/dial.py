@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ async def dial(
     failures: list[tuple[str, OSError]] = []
     for kind, address in addresses:
         state("connecting", host=host, address=address[0], port=port, user=user)
+        sys.audit("glasshell.connect", address[0], port)
         try:
             sock = await _connect(kind, address, bind)
         except OSError as error:

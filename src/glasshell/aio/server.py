@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -93,6 +94,7 @@ class ServerConnection(Endpoint):
             methods=self.gatekeeper.methods, banner=self.gatekeeper.banner, now=clock(), hub=hub,
         )  # fmt: skip
         super().__init__(core, hub)
+        sys.audit("glasshell.accept", peer.address, peer.port)
         self.link.state(
             "accepted", address=peer.address, port=peer.port,
             local_address=peer.local_address, local_port=peer.local_port,
@@ -156,6 +158,7 @@ class ServerConnection(Endpoint):
 
     def _on_authenticated(self, event: Authenticated) -> None:
         self.login = LoggedIn(event.user, event.method, self.peer, event.grants)
+        sys.audit("glasshell.login", "server", event.user, event.method)
         self.server.logged_in(self)
         # As sshd does, so that clients can learn new keys before the old ones go (OpenSSH PROTOCOL).
         blobs = tuple(HostKeyBlob(key.public.blob) for key in self.server.host_keys)

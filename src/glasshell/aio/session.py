@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
@@ -146,6 +147,7 @@ class ServerSession:
         if handler is None:
             self.command = self.subsystem = None
             return
+        sys.audit("glasshell.session", self.kind, self.subsystem or self.command or "", self.login.user)
         self.connection.link.state(
             "session_started", channel=self.io.channel.id, kind=self.kind,
             command=self.subsystem or self.command or "", user=self.login.user,

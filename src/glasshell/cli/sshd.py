@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, SSHError
+from . import serving
 from .watching import VIEWS, add_flags, open_views
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         " $XDG_RUNTIME_DIR/glasshell)")
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
     add_flags(made)
+    serving.add_flags(made)
     return made  # fmt: skip
 
 
@@ -194,6 +196,7 @@ class _Daemon:
         self.log = log
         self.files = self._files()
         self.hub = self._new_hub()
+        self.beside = serving.Beside(arguments, self._note)
         for warning in config.warnings:
             self._note("info", warning)
         self.host_keys = _host_keys(config, lambda text: self._note("error", text))
@@ -280,7 +283,7 @@ class _Daemon:
         ended = asyncio.ensure_future(server.wait_closed())
         self._close_on_signals(server)
         await ended
-        await server.close()
+        await self._close(server)
         return 0
 
     async def _serve_first(self, sockets: Sequence[socket.socket]) -> int:
@@ -307,7 +310,7 @@ class _Daemon:
         self._close_on_signals(server)
         await server.adopt(sock)
         await over.wait()
-        await server.close()
+        await self._close(server)
         return FATAL if self.log.debug else 0
 
     async def _server(self, on_close: Callable[[ServerConnection], None] | None = None) -> Server:
@@ -323,7 +326,12 @@ class _Daemon:
             max_startups=options.max_startups, on_close=on_close, listen=False,
         )  # fmt: skip
         await self._offer_status(server)
+        await self.beside.start(server)
         return server
+
+    async def _close(self, server: Server) -> None:
+        await server.close()
+        await self.beside.close()
 
     async def _offer_status(self, server: Server) -> None:
         """A status socket, unless it is not wanted; a server that cannot have one serves all the same."""
@@ -340,6 +348,7 @@ class _Daemon:
         """What hears a new connection."""
         found: list[Sink] = [_without_start(self.log.view(preauth=True))]
         asked = [(flag, value) for flag, value in self.arguments.views if not FOR_ONE[flag]]
+        found += self.beside.sinks()
         return [*found, *map(_closed_at_the_end, [*open_views(asked), *self.files])]
 
     def _policy(self) -> Policy:

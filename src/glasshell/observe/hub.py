@@ -126,6 +126,11 @@ class Hub:
         self._waiting = deque(r for r in self._waiting if isinstance(r, StateRecord) or not r.sent)
         self.flush(now)
 
+    def give_up(self, now: float) -> None:
+        """The socket is gone: messages that waited for it were never sent, what else waited is told."""
+        self._waiting = deque(record for record in self._waiting if isinstance(record, StateRecord))
+        self.flush(now)
+
     def _publish(self, record: Record) -> None:
         if self._waiting:
             self._waiting.append(record)
