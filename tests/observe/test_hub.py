@@ -199,8 +199,18 @@ def test_a_broken_sink_is_dropped_and_the_connection_lives(kind: str) -> None:
     assert lost == {"sink": "Broken", "error": "OSError('disk full')"}
 
 
+def test_who_hears_states_hears_no_messages() -> None:
+    states, everything = Tap("states"), Tap("records")
+    pair = Pair(hubs={"client": Hub(states, everything)})
+    pair.run()
+    told = [record for record in everything.heard if isinstance(record, StateRecord)]
+    assert told
+    assert len(told) < len(everything.heard)
+    assert states.heard == told
+
+
 def test_nobody_hears_what_there_is_not() -> None:
-    with pytest.raises(ValueError, match="a sink hears keys, records, wire, not thoughts"):
+    with pytest.raises(ValueError, match="a sink hears keys, records, states, wire, not thoughts"):
         Hub(Tap("thoughts"))
 
 

@@ -102,8 +102,6 @@ class Link(asyncio.BufferedProtocol):
                 if timer is not None:
                     timer.cancel()
             self._timer = self._linger = self._transport = None
-            if self.hub is not None:
-                self.hub.give_up(self.loop.time())
             if not self.over.done():
                 self.over.set_result(None)
 

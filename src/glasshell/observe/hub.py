@@ -18,10 +18,11 @@ from .redact import redact
 Sink = Callable[[Record], None]
 """What hears a connection. An attribute `hears`, a frozenset out of `HEARD`, says what: without it, records.
 
-A sink that hears "wire" or "keys" is called with WireRecord and KeyRecord as well.
+A sink that hears "wire" or "keys" is called with WireRecord and KeyRecord as well; one that hears "states"
+instead of "records" hears what is no message, and costs nothing for each packet.
 """
 
-HEARD: Final = frozenset({"records", "wire", "keys"})
+HEARD: Final = frozenset({"records", "states", "wire", "keys"})
 
 
 class Hub:
@@ -126,11 +127,6 @@ class Hub:
         self._waiting = deque(r for r in self._waiting if isinstance(r, StateRecord) or not r.sent)
         self.flush(now)
 
-    def give_up(self, now: float) -> None:
-        """The socket is gone: messages that waited for it were never sent, what else waited is told."""
-        self._waiting = deque(record for record in self._waiting if isinstance(record, StateRecord))
-        self.flush(now)
-
     def _publish(self, record: Record) -> None:
         if self._waiting:
             self._waiting.append(record)
@@ -138,7 +134,10 @@ class Hub:
             self._deliver("records", record)
 
     def _deliver(self, kind: str, record: Record | WireRecord | KeyRecord) -> None:
-        for sink in tuple(self._sinks[kind]):
+        sinks = tuple(self._sinks[kind])
+        if kind == "records" and isinstance(record, StateRecord):
+            sinks += tuple(self._sinks["states"])
+        for sink in sinks:
             try:
                 sink(record)
             except Exception as error:

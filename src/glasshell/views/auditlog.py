@@ -97,6 +97,8 @@ class AuditLog:
 class AuditTrail:
     """A sink that writes the audit events of one connection."""
 
+    hears = frozenset({"states"})
+
     def __init__(self, write: Callable[[Mapping[str, Any]], object]) -> None:
         self._write = write
         self._wall_time = 0.0
@@ -106,7 +108,7 @@ class AuditTrail:
         self._end: dict[str, Any] = {"by": None, "reason": None, "description": "", "error": ""}
 
     def __call__(self, record: Record) -> None:
-        """Takes one record; messages say nothing here."""
+        """Takes one record."""
         if isinstance(record, StateRecord) and (act := self._ACTS.get(record.name)):
             act(self, record.facts, record.time)
 

@@ -83,6 +83,8 @@ class Backend(Protocol):
 class Tally:
     """A sink that measures one connection. Bytes are those that the connection tells when it is over."""
 
+    hears = frozenset({"states"})
+
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._role = "client"
@@ -94,7 +96,7 @@ class Tally:
         self._channels: dict[int, str] = {}
 
     def __call__(self, record: Record) -> None:
-        """Takes one record; messages say nothing here."""
+        """Takes one record."""
         if isinstance(record, StateRecord) and (act := self._ACTS.get(record.name)):
             act(self, record.facts, record.time)
 
