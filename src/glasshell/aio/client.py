@@ -359,6 +359,9 @@ def connect(
                 )  # fmt: skip
                 await connection.start(connected)
         except SSHError as error:
+            if not any(getattr(record, "name", "") == "error" for record in recorder.records):
+                kind = type(error).__name__  # no connection was there to tell it
+                state("error", type=kind, text=str(error), hint=error.hint, clause=error.clause)
             error.records = recorder.records
             raise
         return connection

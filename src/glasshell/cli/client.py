@@ -68,6 +68,13 @@ class Views:
             *(() if self.quiet else (self._log,)), *self._opened,
         )  # fmt: skip
 
+    def environment(self) -> dict[str, str]:
+        """Variables that a view wants to hand to the program on the server."""
+        wanted: dict[str, str] = {}
+        for view in self._opened:
+            wanted |= getattr(view, "environment", dict)()
+        return wanted
+
     @property
     def told(self) -> bool:
         """Whether an error has been written."""
@@ -302,7 +309,7 @@ class Client:
             for name, value in os.environ.items()
             if any(match_pattern(name, pattern) for pattern in self._options.send_env)
         }
-        return {**dict(self._options.set_env), **sent}
+        return {**self._views.environment(), **dict(self._options.set_env), **sent}
 
     async def _forward(self, connection: Connection) -> None:
         options = self._options

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, SSHError
 from . import serving
-from .watching import VIEWS, add_flags, open_views
+from .watching import VIEWS, add_flags, check_views, open_views
 
 if TYPE_CHECKING:
     from ..aio.server import Server, ServerConnection
@@ -209,6 +209,7 @@ class _Daemon:
         asked = [(flag, value) for flag, value in self.arguments.views if FOR_ONE[flag]]
         if asked and not (self.log.debug or self.arguments.inetd):
             raise ConfigError(f"{asked[0][0]} FILE is for one connection: add -d, or -i")
+        check_views(each for each in self.arguments.views if not FOR_ONE[each[0]])
         return open_views(asked)
 
     def _new_hub(self) -> Hub:

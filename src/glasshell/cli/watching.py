@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..observe.record import Record
     from ..views.recording import Recording
 
-__all__ = ["VIEWS", "OpenView", "View", "add_flags", "close_views", "open_views"]
+__all__ = ["VIEWS", "OpenView", "View", "add_flags", "check_views", "close_views", "open_views"]
 
 
 class OpenView(Protocol):
@@ -43,6 +43,8 @@ class View(NamedTuple):
     about: str
     open: Callable[[str], OpenView]
     file: bool
+    check: Callable[[str], object] = str
+    """Raises what `open` would raise, for a server that opens a view for each connection."""
 
 
 def _timeline(_: str) -> OpenView:
@@ -92,6 +94,18 @@ class _Said:
             _warn(f"{self._flag}: nothing was recorded: no session had a terminal (-t asks for one)")
 
 
+def _telemetry(_: str) -> OpenView:
+    from ..views.otlp import open_telemetry
+
+    return open_telemetry(_warn)
+
+
+def _can_export(_: str) -> object:
+    from ..views.otlp import check_environment
+
+    return check_environment()
+
+
 def _warn(text: str) -> None:
     with suppress(OSError):
         print(f"glasshell: {text}", file=sys.stderr)
@@ -104,6 +118,8 @@ VIEWS: Final[tuple[View, ...]] = (
          _recorder("--record", input=False), True),
     View("--record-input", "FILE", "the same with everything that is typed, passwords included",
          _recorder("--record-input", input=True), True),
+    View("--otel", "", "send spans and metrics by OTLP, as OTEL_... in the environment say", _telemetry,
+         False, _can_export),
 )  # fmt: skip
 """Every view that a flag opens."""
 
@@ -136,6 +152,12 @@ def open_views(asked: Iterable[tuple[str, str]]) -> list[OpenView]:
         close_views(opened)
         raise
     return opened
+
+
+def check_views(asked: Iterable[tuple[str, str]]) -> None:
+    """Raises ConfigError where a view could not be opened for a connection that is still to come."""
+    for flag, value in asked:
+        _BY_FLAG[flag].check(value)
 
 
 def close_views(opened: Iterable[OpenView]) -> None:
