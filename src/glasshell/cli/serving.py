@@ -26,8 +26,11 @@ LOOPBACK: Final = "127.0.0.1"
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this file, for sshd."""
     add = parser.add_argument
-    add("--audit-log", metavar="FILE",
-        help="append logins, programs and forwardings to FILE, one JSON object a line")
+    add(
+        "--audit-log",
+        metavar="FILE",
+        help="append logins, programs and forwardings to FILE, one JSON object a line",
+    )
     add("--prometheus", metavar="[ADDR:]PORT", type=_place,
         help=f"serve metrics over HTTP at PORT, of {LOOPBACK} unless ADDR is given")  # fmt: skip
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, SSHError
 from . import serving
-from .watching import VIEWS, add_flags, check_views, open_views
+from .watching import add_flags, check_views, for_one, open_views
 
 if TYPE_CHECKING:
     from ..aio.server import Server, ServerConnection
@@ -39,9 +39,6 @@ USER_PORT: Final = 2222
 MAX_BANNER: Final = 64 * 1024
 """Bytes of a banner that clients take: what our own takes."""
 BACKLOG: Final = 128
-
-FOR_ONE: Final = {view.flag: view.file for view in VIEWS}
-"""Flag of a view -> whether it is for one connection only."""
 
 _QUIET: Final = ("QUIET", "FATAL")
 _LEVELS: Final = {"VERBOSE": 1, "DEBUG": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
@@ -206,10 +203,10 @@ class _Daemon:
 
     def _files(self) -> list[OpenView]:
         """The views that write one connection into one file, open from the start."""
-        asked = [(flag, value) for flag, value in self.arguments.views if FOR_ONE[flag]]
+        asked = [each for each in self.arguments.views if for_one(*each)]
         if asked and not (self.log.debug or self.arguments.inetd):
             raise ConfigError(f"{asked[0][0]} FILE is for one connection: add -d, or -i")
-        check_views(each for each in self.arguments.views if not FOR_ONE[each[0]])
+        check_views(each for each in self.arguments.views if not for_one(*each))
         return open_views(asked)
 
     def _new_hub(self) -> Hub:
@@ -348,7 +345,7 @@ class _Daemon:
     def _sinks(self) -> list[Sink]:
         """What hears a new connection."""
         found: list[Sink] = [_without_start(self.log.view(preauth=True))]
-        asked = [(flag, value) for flag, value in self.arguments.views if not FOR_ONE[flag]]
+        asked = [each for each in self.arguments.views if not for_one(*each)]
         found += self.beside.sinks()
         return [*found, *map(_closed_at_the_end, [*open_views(asked), *self.files])]
 

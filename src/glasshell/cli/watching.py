@@ -6,9 +6,11 @@ asked for. Imports are late: a view that nobody asked for costs nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from ..observe.record import Record
     from ..views.recording import Recording
 
-__all__ = ["VIEWS", "OpenView", "View", "add_flags", "check_views", "close_views", "open_views"]
+__all__ = ["VIEWS", "OpenView", "View", "add_flags", "check_views", "close_views", "for_one", "open_views"]
 
 
 class OpenView(Protocol):
@@ -45,6 +47,8 @@ class View(NamedTuple):
     file: bool
     check: Callable[[str], object] = str
     """Raises what `open` would raise, for a server that opens a view for each connection."""
+    folder: bool = False
+    """Where the value is a folder, each connection has a file of its own in it."""
 
 
 def _timeline(_: str) -> OpenView:
@@ -71,11 +75,28 @@ def _recorder(flag: str, *, input: bool) -> Callable[[str], OpenView]:
         from ..views.recording import open_recording
 
         recording = open_recording(path, input=input)
-        whole = "and everything typed, passwords included, are" if input else "is"
-        _warn(f"{flag}: what sessions on a terminal show {whole} recorded to {path}")
+        if Path(path).is_dir():
+            return recording
+        _warn(_recorded(flag, path, input))
         return _Said(recording, flag)
 
     return opened
+
+
+def _recorded(flag: str, path: str, input: bool) -> str:
+    whole = "and everything typed, passwords included, are" if input else "is"
+    return f"{flag}: what sessions on a terminal show {whole} recorded to {path}"
+
+
+def _can_record(flag: str, *, input: bool) -> Callable[[str], object]:
+    def check(path: str) -> None:
+        from ..errors import ConfigError
+
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise ConfigError(f"{flag}: cannot write into the folder {path}")
+        _warn(_recorded(flag, path, input))
+
+    return check
 
 
 class _Said:
@@ -115,9 +136,9 @@ VIEWS: Final[tuple[View, ...]] = (
     View("--timeline", "", "show every message with its time, at the end", _timeline, False),
     View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, True),
     View("--record", "FILE", "record what the terminal shows (.cast: asciicast v2; .v3.cast: v3)",
-         _recorder("--record", input=False), True),
+         _recorder("--record", input=False), True, _can_record("--record", input=False), True),
     View("--record-input", "FILE", "the same with everything that is typed, passwords included",
-         _recorder("--record-input", input=True), True),
+         _recorder("--record-input", input=True), True, _can_record("--record-input", input=True), True),
     View("--otel", "", "send spans and metrics by OTLP, as OTEL_... in the environment say", _telemetry,
          False, _can_export),
 )  # fmt: skip
@@ -152,6 +173,12 @@ def open_views(asked: Iterable[tuple[str, str]]) -> list[OpenView]:
         close_views(opened)
         raise
     return opened
+
+
+def for_one(flag: str, value: str) -> bool:
+    """Whether this view is for one connection only."""
+    view = _BY_FLAG[flag]
+    return view.file and not (view.folder and Path(value).is_dir())
 
 
 def check_views(asked: Iterable[tuple[str, str]]) -> None:
