@@ -70,7 +70,16 @@ def rfc3526(number: int) -> Group:
     if number not in _RFC3526:
         known = ", ".join(str(n) for n in _RFC3526)
         raise UsageError(f"RFC 3526 has no group {number} here; known: {known}", clause="RFC 3526")
-    bits, constant = _RFC3526[number]
+    return _modp(*_RFC3526[number])
+
+
+@cache
+def rfc2409_second() -> Group:
+    """Oakley's second group, 1024 bits (RFC 2409 §6.2): SSH's group1. For reading alone."""
+    return _modp(1024, 129093)
+
+
+def _modp(bits: int, constant: int) -> Group:
     return Group((1 << bits) - (1 << (bits - 64)) - 1 + ((_pi(bits - 130) + constant) << 64), 2)
 
 

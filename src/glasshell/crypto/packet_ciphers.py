@@ -277,6 +277,11 @@ class _Ctr:
         self.tag_size = mac.size
 
 
+    def _refuse(self) -> None:
+        """The tag is wrong. A live connection ends here; who reads a capture takes note and goes on."""
+        raise _altered()
+
+
 class CtrEtmSealer(_Ctr):
     """Seals with AES-CTR, then a MAC of the ciphertext (OpenSSH PROTOCOL §1.5)."""
 
@@ -311,7 +316,7 @@ class CtrEtmOpener(_Ctr):
         with memoryview(buffer) as view:
             tag = self._mac.tag(seq, view[offset:body], view[body:end])
             if not compare_digest(tag, view[end : end + self.tag_size]):
-                raise _altered()
+                self._refuse()
             return self._stream.update(view[body:end])
 
 
@@ -342,7 +347,7 @@ class CtrOpener(_Ctr):
         """See `Opener.packet_length`."""
         # The key stream moves on with every block, so the block is kept until `open`.
         if not self._first:
-            self._first = self._stream.update(buffer[offset : offset + 16])
+            self._first = self._stream.update(buffer[offset : offset + self.block_size])
         return int.from_bytes(self._first[:4], "big")
 
     def open(self, seq: int, buffer: bytearray, offset: int, packet_length: int) -> bytes:
@@ -350,9 +355,9 @@ class CtrOpener(_Ctr):
         first, self._first = self._first, b""
         end = offset + 4 + packet_length
         with memoryview(buffer) as view:
-            rest = self._stream.update(view[offset + 16 : end])
+            rest = self._stream.update(view[offset + self.block_size : end])
             if not compare_digest(self._mac.tag(seq, first, rest), view[end : end + self.tag_size]):
-                raise _altered()
+                self._refuse()
         return first[4:] + rest
 
 

@@ -8,7 +8,7 @@ next steps, and the transport takes them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -80,23 +80,26 @@ class Keys:
     h: bytes
     session_id: bytes
     negotiated: Negotiated
+    find: Callable[[Kind, str], Any] = find
+    """Where the rows of cipher and MAC are looked up."""
 
     def sealer(self, sender: Role) -> Sealer:
         """What seals the packets that `sender` sends."""
-        return make_sealer(*self._rows(sender), *self._secrets(sender))
+        return make_sealer(*self.rows(sender), *self.secrets(sender))
 
     def opener(self, sender: Role) -> Opener:
         """What opens the packets that `sender` sends."""
-        return make_opener(*self._rows(sender), *self._secrets(sender))
+        return make_opener(*self.rows(sender), *self.secrets(sender))
 
-    def _rows(self, sender: Role) -> tuple[Any, Any]:
+    def rows(self, sender: Role) -> tuple[Any, Any]:
+        """The rows of the cipher and of the MAC, which is None where the cipher needs none."""
         n = self.negotiated
         cipher, mac = (n.cipher_c2s, n.mac_c2s) if sender == "client" else (n.cipher_s2c, n.mac_s2c)
-        return find(Kind.CIPHER, cipher), None if mac == IMPLICIT else find(Kind.MAC, mac)
+        return self.find(Kind.CIPHER, cipher), None if mac == IMPLICIT else self.find(Kind.MAC, mac)
 
-    def _secrets(self, sender: Role) -> tuple[Secret, Secret, Secret]:
+    def secrets(self, sender: Role) -> tuple[Secret, Secret, Secret]:
         """Key, IV and MAC key: letters C, A, E from the client, D, B, F from the server."""
-        cipher, mac = self._rows(sender)
+        cipher, mac = self.rows(sender)
         key, iv, mac_key = b"CAE" if sender == "client" else b"DBF"
         sizes = ((key, cipher.key_size), (iv, cipher.iv_size), (mac_key, mac.key_size if mac else 0))
         made = [
@@ -116,8 +119,21 @@ class Transcript:
     i_s: bytes
 
 
+def exchange_hash(
+    hash_name: str, transcript: Transcript, host_key: bytes, gex: bytes, q_c: bytes, q_s: bytes, k: Secret
+) -> bytes:
+    """H (§8). `gex` is min || n || max || p || g of a group exchange, before e and f (RFC 4419 §3); an
+    old client's request has n alone (§5). `k` is K with its length, as its method encodes it.
+    """
+    t = transcript
+    seen = b"".join(map(wire.string, (t.v_c, t.v_s, t.i_c, t.i_s, host_key)))
+    return hashlib.new(
+        hash_name, seen + gex + wire.string(q_c) + wire.string(q_s) + k.reveal()
+    ).digest()
+
+
 @dataclass(frozen=True, slots=True)
-class _Family:
+class Family:
     """How the messages of one context carry the public values."""
 
     init: Any
@@ -126,11 +142,11 @@ class _Family:
     q_s: str
 
 
-_FAMILIES: Final[dict[str, _Family]] = {
-    "dh": _Family(messages.KexDhInit, messages.KexDhReply, "e", "f"),
-    "gex": _Family(messages.KexDhGexInit, messages.KexDhGexReply, "e", "f"),
-    "ecdh": _Family(messages.KexEcdhInit, messages.KexEcdhReply, "q_c", "q_s"),
-    "hybrid": _Family(messages.KexHybridInit, messages.KexHybridReply, "q_c", "q_s"),
+FAMILIES: Final[dict[str, Family]] = {
+    "dh": Family(messages.KexDhInit, messages.KexDhReply, "e", "f"),
+    "gex": Family(messages.KexDhGexInit, messages.KexDhGexReply, "e", "f"),
+    "ecdh": Family(messages.KexEcdhInit, messages.KexEcdhReply, "q_c", "q_s"),
+    "hybrid": Family(messages.KexHybridInit, messages.KexHybridReply, "q_c", "q_s"),
 }
 
 GEX_SIZES: Final = (groups.MIN_BITS, 3072, 4096)
@@ -180,8 +196,8 @@ class Exchange:
         return self._row.context
 
     @property
-    def _family(self) -> _Family:
-        return _FAMILIES[self._row.context]
+    def _family(self) -> Family:
+        return FAMILIES[self._row.context]
 
     def start(self) -> list[Step]:
         """The first steps of our role."""
@@ -302,12 +318,7 @@ class Exchange:
         return octets if self._row.public == "string" else int.from_bytes(octets, "big", signed=True)
 
     def _finish(self, key: PublicKey, kem: KeyExchange, k: Secret) -> list[Log]:
-        """Computes the exchange hash H (§8; RFC 4419 §3 puts the group before e and f)."""
-        t = self.transcript
-        seen = (t.v_c, t.v_s, t.i_c, t.i_s, key.blob)
-        hashed = b"".join(map(wire.string, seen)) + self._gex
-        hashed += wire.string(self._q_c) + wire.string(self._q_s) + k.reveal()
-        h = hashlib.new(self._row.hash_name, hashed).digest()
+        h = exchange_hash(self._row.hash_name, self.transcript, key.blob, self._gex, self._q_c, self._q_s, k)
         self._keys = Keys(self._row.hash_name, k, h, self.session_id or h, self.negotiated)
         self._kem = None
         return [Log(self._secrets(kem, k))] if self.log_keys else []

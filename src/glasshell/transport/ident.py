@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,14 +64,23 @@ def _version_hint(protocol: str) -> str:
     return f"The peer speaks SSH {protocol}; 2.0 is what everybody speaks."
 
 
+def parse_lax(line: bytes) -> Identification:
+    """Reads an identification as far as it can be read, for whoever only watches. Raises nothing."""
+    text = visible(line)
+    protocol, _, rest = text.removeprefix("SSH-").partition("-")
+    software, _, comments = rest.partition(" ")
+    return Identification(line, protocol, software, comments)
+
+
 class IdentificationReader:
-    """Takes bytes until the peer's identification is whole.
+    """Takes bytes until the peer's identification is whole, which `read` then makes sense of.
 
     A client may be sent other lines first; a server may not (RFC 4253 §4.2).
     """
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: Role, read: Callable[[bytes], Identification] = parse) -> None:
         self._client = role == "client"
+        self._read = read
         self._buffer = bytearray()
         self.preface: list[str] = []
         """Lines before the identification, made visible."""
@@ -96,7 +106,7 @@ class IdentificationReader:
                 return None
             line, start = bytes(buffer[start:end]).removesuffix(b"\r"), end + 1
             if ours:
-                return parse(line), bytes(buffer[start:])
+                return self._read(line), bytes(buffer[start:])
             self._preface_line(line)
 
     def _check(self, head: bytes, length: int, identification: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..crypto.registry import CipherAlgorithm, Kind, find
@@ -24,10 +24,20 @@ IMPLICIT: Final = "<implicit>"
 """Stands for the MAC of a cipher that authenticates itself, as in OpenSSH's log."""
 
 
-def negotiate(ours: KexInit, theirs: KexInit, role: Role, *, first: bool) -> Negotiated:
+def is_aead(cipher: str) -> bool:
+    """Whether a cipher of the registry brings its own tag, so that no MAC is negotiated."""
+    row = find(Kind.CIPHER, cipher)
+    assert isinstance(row, CipherAlgorithm)
+    return row.aead
+
+
+def negotiate(
+    ours: KexInit, theirs: KexInit, role: Role, *, first: bool, aead: Callable[[str], bool] = is_aead
+) -> Negotiated:
     """The algorithms that both sides take, by the rule of RFC 4253 §7.1.
 
-    `role` is ours. The markers count only in the `first` key exchange. Raises NegotiationFailed,
+    `role` is ours. The markers count only in the `first` key exchange. `aead` knows which ciphers need
+    no MAC: whoever watches others meets ciphers that the registry has not. Raises NegotiationFailed,
     which names the kind and carries both lists.
     """
     client, server = (ours, theirs) if role == "client" else (theirs, ours)
@@ -44,9 +54,7 @@ def negotiate(ours: KexInit, theirs: KexInit, role: Role, *, first: bool) -> Neg
         return chosen
 
     def mac(cipher: str, direction: str, label: str) -> str:
-        row = find(Kind.CIPHER, cipher)
-        assert isinstance(row, CipherAlgorithm)
-        if row.aead:
+        if aead(cipher):
             why[label] = f"{cipher} authenticates its packets itself"
             return IMPLICIT
         return choose(Kind.MAC, f"mac_algorithms_{direction}", label)

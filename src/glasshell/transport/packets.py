@@ -159,6 +159,30 @@ class Inbound:
         payload = memoryview(plain)[1 : length - padding]
         return payload if self.decompressor is None else self._decompress(payload)
 
+    def needed(self) -> int:
+        """Bytes that complete the packet under way; 0: its length is not known yet."""
+        if not self._expected:
+            return 0
+        return 4 + self._expected + self.opener.tag_size - self.buffered()
+
+    def skip(self) -> None:
+        """Passes the packet over that `next` refused with IntegrityError; it counts as opened.
+
+        A connection never goes on after that; who reads a capture may, where the lengths are in clear.
+        """
+        total = 4 + self._expected + self.opener.tag_size
+        self.lengths = (self._expected, 0, total)
+        self._offset += total
+        self._expected = 0
+        self._count(total)
+
+    def rest(self) -> bytes:
+        """Takes back what was fed and not opened."""
+        left = bytes(self._buffer[self._offset :])
+        self._buffer.clear()
+        self._offset = self._expected = 0
+        return left
+
     def install(self, opener: Opener, *, reset_seq: bool) -> None:
         """New keys from the next packet on; strict key exchange begins again at sequence number 0."""
         self.opener = opener
