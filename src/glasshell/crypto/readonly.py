@@ -189,7 +189,8 @@ def _kex(
 ) -> KexAlgorithm:
     return KexAlgorithm(
         name=name, status=Status.LEGACY, clause=clause, note="read only", hash_name=hash_name,
-        context=context, public="mpint" if context in ("dh", "gex") else "string", secret=secret, factory=_no_factory,
+        context=context, public="mpint" if context in ("dh", "gex") else "string", secret=secret,
+        factory=_no_factory,
     )  # fmt: skip
 
 

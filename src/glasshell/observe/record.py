@@ -177,5 +177,29 @@ STATES: Final[dict[str, tuple[str, str]]] = {
         "deflated inflated",
     ),
     "closed": ("the connection is over", "sent_bytes received_bytes"),
+    # What only a capture tells
+    "hassh": (
+        "the fingerprint of one side's first KEXINIT, and the text it is the MD5 of", "hash algorithms"
+    ),
+    "terrapin": (
+        "whether what was agreed on is open to CVE-2023-48795, and by which algorithms", "exposed by strict"
+    ),
+    "gap": ("bytes of one direction are not in the capture", "bytes"),
+    "encrypted": (
+        "bytes that cannot be read; `packets` end in them, with `lengths` as their packet_length (None and"
+        " empty where that is encrypted too)",
+        "bytes packets lengths",
+    ),
+    "not_decrypted": ("why what follows, or one packet, cannot be read", "why epoch"),
+    "inferred": (
+        "what the lengths of encrypted packets give away; `what`: authenticated, authentication_failed,"
+        " no_login",
+        "what attempts evidence",
+    ),
+    "traffic": (
+        "what an encrypted connection was used for, by sizes and times; `kind`: interactive, bulk, other",
+        "kind evidence keystrokes echoes sent_bytes received_bytes",
+    ),
+    "ended": ("nothing more comes in one direction; `how`: fin, rst, end, reused, forgotten", "how"),
 }  # fmt: skip
 """Every state a record may name: what it says, and its facts."""
