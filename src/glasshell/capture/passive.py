@@ -26,7 +26,7 @@ from ..wire import visible
 from .exchanges import Exchanges
 from .keylog import KeyLog
 from .side import Mode, Side
-from .telling import Frames, Sink, Teller
+from .telling import NOWHERE, Frames, Sink, Teller
 from .upper import Upper
 
 SYN: Final = 0x02
@@ -53,6 +53,8 @@ class Passive:
         self._sides = {True: Side(True), False: Side(False)}
         self._exchanges = Exchanges(self._tell, self._sides, keys, self._received)
         self._upper = Upper(self._tell, self._sides)
+        self._handshake: list[float] = []
+        """When SYN, SYN ACK and ACK were seen."""
         self._now = opened.time
         self._closed = False
         self._ssh1 = False
@@ -62,7 +64,18 @@ class Passive:
         """Whether records wait because it is not known yet who the client is."""
         return self._tell.client is None and self.ssh is not False
 
+    @property
+    def over(self) -> bool:
+        """Whether both directions have ended and everything has been told."""
+        return self._closed
+
     # --- what comes in
+
+    def segment(self, frame: Frame) -> None:
+        """A frame of the stream, whatever it carries: the three of the TCP handshake are timed."""
+        steps = len(self._handshake)
+        if steps < 3 and frame.flags & (SYN | ACK) == (SYN, SYN | ACK, ACK)[steps]:
+            self._handshake.append(frame.time)
 
     def receive(self, forward: bool, data: bytes, time: float, frame: int = 0) -> None:
         """The next bytes of one direction, which came at `time` (seconds since 1970) in `frame`."""
@@ -128,6 +141,12 @@ class Passive:
         """Settles who is the client, by what is known now."""
         if self._tell.client is None and self.ssh:
             self._decided(self._likely_client())
+
+    def settle(self) -> None:
+        """Nobody can wait any longer: what is not known to be SSH by now is none."""
+        if self.ssh is None:
+            self.ssh = False
+        self.decide()
 
     def _likely_client(self) -> bool:
         """Who connected; else who had no lines before its identification, or is not at port 22."""
@@ -222,7 +241,11 @@ class Passive:
         self.ssh = True
         frame = self._opened
         self._tell.state("started", frame.time, role="network", wall_time=frame.time, software="", version="")
-        self._tell.late(frame.time, (frame.number, frame.number), None, self._connected)
+        answered = self._handshake[1] if len(self._handshake) > 1 else frame.time
+        self._tell.late(answered, NOWHERE, None, self._connected)
+        if len(self._handshake) == 3:
+            syn, syn_ack, ack = self._handshake
+            self._tell.state("tcp_handshake", ack, NOWHERE, None, syn_ack=syn_ack - syn, ack=ack - syn_ack)
 
     def _connected(self, _: bool) -> tuple[str, dict[str, object]]:
         frame = self._opened
@@ -329,7 +352,7 @@ class Passive:
         if side.damaged:
             self._damaged(side, time, at)
         else:
-            facts = {"bytes": total, "packets": 1, "lengths": (length,)}
+            facts = {"bytes": total, "packet_length": length, "packets": 1}
             self._tell.state("encrypted", time, at, side.forward, False, **facts)
             why = "a packet does not verify"
             self._tell.state("not_decrypted", time, at, side.forward, epoch=side.epoch, why=why)
@@ -352,7 +375,7 @@ class Passive:
         side.damaged = False
         side.verdict()
         length, _, total = side.inbound.lengths
-        self._tell.state("encrypted", time, at, side.forward, bytes=total, packets=1, lengths=(length,))
+        self._tell.state("encrypted", time, at, side.forward, bytes=total, packet_length=length, packets=1)
         self._upper.lost(side)
         if side.kex is not None:
             side.kex.incomplete = True

@@ -53,13 +53,15 @@ class LateDecompressor(Decompressor):
 class Walker:
     """Walks the packets of a direction whose packet_length is in clear, and keeps nothing of them."""
 
-    __slots__ = ("_block", "_head", "_left", "_total", "head", "lost", "tag")
+    __slots__ = ("_block", "_head", "_left", "_total", "begun", "first", "lost", "tag")
 
     def __init__(self, block: int, tag: int) -> None:
         self._block = block
         self.tag = tag
-        self.head = 4 + tag
-        """What a packet is longer than its packet_length says."""
+        self.begun = 0
+        """Packets that began in the bytes fed last."""
+        self.first = 0
+        """packet_length of the first of them."""
         self._head = b""
         self._left = 0
         self._total = 0
@@ -70,6 +72,7 @@ class Walker:
         """The bytes on the wire of each packet that ends in `data`."""
         found: list[int] = []
         position, end = 0, len(data)
+        self.begun = self.first = 0
         while position < end and not self.lost:
             if not self._left:
                 head = self._head + data[position : position + 4 - len(self._head)]
@@ -82,6 +85,8 @@ class Walker:
                 if length > MAX_PACKET_LENGTH or length % self._block or not length:
                     self.lost = True
                     break
+                self.begun += 1
+                self.first = self.first or length
                 self._total = 4 + length + self.tag
                 self._left = length + self.tag
             step = min(self._left, end - position)

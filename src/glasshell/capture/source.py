@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal, Protocol, TypeAlias
 
 from ..errors import CaptureError
+from ..observe.seen import Frame
 from .containers import Secrets, kind_of
 from .frames import Frames
 from .problems import Problem
@@ -55,6 +56,8 @@ class PacketSource:
         self._frames = Frames(file, name)
         self._streams = Streams()
         self._streams.problems = self._frames.problems
+        self.heard: Callable[[Frame], None] | None = None
+        """Hears every TCP segment, after its events' stream is known and before they are told."""
         self.drop: Callable[[int], None] = self._streams.drop
 
     @property
@@ -72,8 +75,11 @@ class PacketSource:
         for item in self._frames:
             if isinstance(item, Secrets):
                 yield item
-            else:
-                yield from feed(item)
+                continue
+            events = feed(item)
+            if self.heard is not None:
+                self.heard(item)
+            yield from events
         yield from self._streams.finish()
 
 

@@ -127,14 +127,13 @@ class Upper:
         walker = side.walker
         if walker is not None and not walker.lost:
             units = walker.feed(data)
-            head = walker.head
-            self._tell.state(
-                "encrypted", time, at, side.forward,
-                bytes=len(data), packets=len(units), lengths=tuple(unit - head for unit in units),
-            )  # fmt: skip
+            facts = {"bytes": len(data), "packet_length": walker.first, "packets": walker.begun}
+            self._tell.state("encrypted", time, at, side.forward, **facts)
         else:
             units = [len(data)]
-            self._tell.state("encrypted", time, at, side.forward, bytes=len(data), packets=None, lengths=())
+            self._tell.state(
+                "encrypted", time, at, side.forward, bytes=len(data), packet_length=0, packets=None
+            )
         if self._traffic is None or not units:
             return
         sent = side.forward is self._tell.client

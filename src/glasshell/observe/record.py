@@ -178,6 +178,11 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     ),
     "closed": ("the connection is over", "sent_bytes received_bytes"),
     # What only a capture tells
+    "tcp_handshake": (
+        "seconds from SYN to SYN ACK, and from there to ACK, where the capture was made; the sum is one round"
+        " trip",
+        "syn_ack ack",
+    ),
     "hassh": (
         "the fingerprint of one side's first KEXINIT, and the text it is the MD5 of", "hash algorithms"
     ),
@@ -186,9 +191,9 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     ),
     "gap": ("bytes of one direction are not in the capture", "bytes"),
     "encrypted": (
-        "bytes that cannot be read; `packets` end in them, with `lengths` as their packet_length (None and"
-        " empty where that is encrypted too)",
-        "bytes packets lengths",
+        "bytes that cannot be read; `packets` begin in them, the first with `packet_length` (None and 0 where"
+        " that is encrypted too)",
+        "bytes packet_length packets",
     ),
     "not_decrypted": ("why what follows, or one packet, cannot be read", "why epoch"),
     "inferred": (

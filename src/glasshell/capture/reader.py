@@ -1,0 +1,187 @@
+"""From a capture file to frames and records: files, streams and observers put together.
+
+    reading = read(path, keys=log)
+    for item in reading:        # Frame | Seen, in the order of the file
+        ...
+    reading.troubles            # what could not be read, once the file has been read through
+
+A `Frame` is given for each segment that brought new bytes of an SSH connection, before the records that
+these bytes completed; those that have no frame of their own (frames == (0, 0)) come where they became known.
+Frames of other streams are not given. What a stream is, and who its client is, may take a few segments to
+find out: what comes meanwhile waits, bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..observe.record import StateRecord
+from ..observe.seen import Frame, Seen
+from ..sftp import messages as _sftp  # noqa: F401  the catalogue knows SFTP's packets only once it is loaded
+from .containers import Secrets
+from .keylog import KeyLog
+from .passive import Passive
+from .source import PacketSource, Source, open_source
+from .streams import Data, Ended, Event, Gap, Opened
+
+__all__ = ["Reading", "Troubles", "read", "read_source"]
+
+MAX_WAITING: Final = 4096
+"""Frames that wait, of all streams together, until it is known what a stream is."""
+MAX_LINES: Final = 100
+"""Troubles that are named one by one; the rest is counted."""
+
+
+class Troubles:
+    """What of a capture could not be read, one sentence each."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.more = 0
+        """How many are not among `lines`."""
+
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def add(self, line: str) -> None:
+        """One more; beyond `MAX_LINES` it is only counted."""
+        if len(self.lines) < MAX_LINES:
+            self.lines.append(line)
+        else:
+            self.more += 1
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A frame and the records it completed, on their way out."""
+
+    stream: int
+    frame: Frame | None
+    seen: list[Seen] = field(default_factory=list)
+
+
+class Reading:
+    """One reading of a source: iterate once. Raises CaptureError where the source does."""
+
+    def __init__(self, source: Source, *, keys: KeyLog | None, show_secrets: bool) -> None:
+        self.troubles = Troubles()
+        self.keys = keys if keys is not None else KeyLog()
+        self._source = source
+        self._show = show_secrets
+        self._watched: dict[int, Passive] = {}
+        self._queue: deque[_Waiting] = deque()
+
+    def __iter__(self) -> Iterator[Frame | Seen]:
+        if isinstance(self._source, PacketSource):
+            self._source.heard = self._heard
+        for item in self._source:
+            if isinstance(item, Secrets):
+                self.keys.add(item.text, "the file's own secrets")
+                continue
+            self._take(item)
+            yield from self._ready()
+        for passive in self._watched.values():
+            passive.finish()
+        yield from self._ready()
+        self._sum_up()
+
+    def _heard(self, frame: Frame) -> None:
+        passive = self._watched.get(frame.stream)
+        if passive is not None:
+            passive.segment(frame)
+
+    def _take(self, event: Event) -> None:
+        number = event.stream
+        if isinstance(event, Opened):
+            passive = Passive(number, event.frame, self._sink, self.keys, show_secrets=self._show)
+            self._watched[number] = passive
+            passive.segment(event.frame)
+            return
+        known = self._watched.get(number)
+        if known is None:
+            return
+        frame = event.frame
+        if isinstance(event, Data):
+            self._queue.append(_Waiting(number, frame))
+            known.receive(event.forward, event.data, frame.time, frame.number)
+        elif isinstance(event, Gap):
+            known.gap(event.forward, event.length, frame.time, frame.number)
+        elif isinstance(event, Ended):
+            known.ended(event.forward, event.how, frame.time, frame.number)
+        if known.ssh is False:
+            self._source.drop(number)
+            del self._watched[number]
+        elif known.over:
+            del self._watched[number]
+
+    def _sink(self, seen: Seen) -> None:
+        """Puts a record to the frame that completed it where that still waits, else to the end."""
+        frame = seen.frames[1]
+        self._judge(seen)
+        for waiting in reversed(self._queue):
+            if waiting.stream == seen.stream and waiting.frame is not None:
+                if waiting.frame.number == frame:
+                    waiting.seen.append(seen)
+                    return
+                if waiting.frame.number < frame:
+                    break
+        self._queue.append(_Waiting(seen.stream, None, [seen]))
+
+    def _ready(self) -> Iterable[Frame | Seen]:
+        """What need not wait any longer, in order."""
+        queue = self._queue
+        while queue:
+            first = queue[0]
+            passive = self._watched.get(first.stream)
+            if passive is not None and (passive.ssh is None or passive.undecided):
+                if len(queue) <= MAX_WAITING:
+                    return
+                passive.settle()
+                continue
+            queue.popleft()
+            if first.seen or passive is not None:
+                if first.frame is not None:
+                    yield first.frame
+                yield from first.seen
+
+    # --- what went wrong
+
+    def _judge(self, seen: Seen) -> None:
+        record = seen.record
+        if not isinstance(record, StateRecord) or record.name not in ("gap", "not_decrypted", "error"):
+            return
+        where = f"stream {seen.stream}, frame {seen.frames[1]}" if seen.frames[1] else f"stream {seen.stream}"
+        facts = record.facts
+        if record.name == "gap":
+            self.troubles.add(f"{where}: {facts['bytes']} bytes are not in the capture")
+        elif record.name == "error":
+            self.troubles.add(f"{where}: {facts['text']}")
+        elif len(self.keys) or seen.client is not None:
+            self.troubles.add(f"{where}: {facts['why']}")
+
+    def _sum_up(self) -> None:
+        for what, problem in self._source.problems.items():
+            times = f" ({problem.count} times)" if problem.count > 1 else ""
+            self.troubles.add(f"frame {problem.first}: {what}{times}" if problem.first else f"{what}{times}")
+        for line in self.keys.troubles:
+            self.troubles.add(f"key log {line}")
+        self.troubles.more += self.keys.bad - len(self.keys.troubles)
+
+
+def read_source(source: Source, *, keys: KeyLog | None = None, show_secrets: bool = False) -> Reading:
+    """Reads a source of stream events; `show_secrets` leaves passwords in the payloads."""
+    return Reading(source, keys=keys, show_secrets=show_secrets)
+
+
+def read(
+    path: str | Path, *, keys: KeyLog | None = None, show_secrets: bool = False
+) -> Iterator[Frame | Seen]:
+    """Reads a capture file and forgets its troubles; see `read_source`. Raises CaptureError."""
+    with open_source(path) as source:
+        yield from read_source(source, keys=keys, show_secrets=show_secrets)
+
+

@@ -1,0 +1,39 @@
+"""What a capture tells without keys, held against tshark, Suricata and OpenSSH."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .reading import captures, read, table
+
+__all__ = ["captures"]
+
+
+def test_hassh_is_tshark_s_on_every_capture(captures: Path) -> None:
+    compared = 0
+    for capture in sorted(captures.glob("*.pcap*")):
+        if capture.suffix not in (".pcap", ".pcapng"):
+            continue
+        truth: set[tuple[str, str, str]] = set()
+        for row in table(Path(f"{capture}.tshark46.fields.tsv.xz")):
+            for column in ("ssh.kex.hassh", "ssh.kex.hasshserver"):
+                if row[column]:
+                    truth.add((row["tcp.stream"], column, row[column]))
+        told = read(capture)
+        got = {
+            (str(seen.stream), "ssh.kex.hassh" if seen.client else "ssh.kex.hasshserver", facts["hash"])
+            for seen, facts in zip(told.states("hassh"), told.facts("hassh"), strict=True)
+        }
+        assert truth <= got, capture.name
+        compared += len(truth)
+    assert compared > 50
+
+
+def test_hassh_is_suricata_s(captures: Path) -> None:
+    """The values that suricata-verify expects of this capture (tests/ssh-hassh/test.yaml)."""
+    got = read(captures / "OISF__ssh-hassh.pcap")
+    told = zip(got.states("hassh"), got.facts("hassh"), strict=True)
+    assert {seen.client: facts["hash"] for seen, facts in told} == {
+        True: "2dd6531c7e89d3c925db9214711be76a",
+        False: "6832f1ce43d4397c2c0a3e2f8c94334e",
+    }
