@@ -17,6 +17,9 @@ Role = Literal["client", "server"]
 KIB = 1024
 MIB = 1024 * KIB
 
+CAPTURED_PACKET = 32_000
+"""Most bytes of channel data in a packet that Wireshark is to follow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -38,6 +41,8 @@ class Policy:
     software: str = "glasshell_0.1"
     guess: bool = False
     """Client: send the first packet of the preferred key exchange with KEXINIT (RFC 4253 §7.1)."""
+    early_kexinit: bool = True
+    """Whether KEXINIT is sent with our identification, or only when the peer's has come."""
     allow_terrapin: bool = False
     """Whether chacha20-poly1305 or CBC with EtM may be used without strict key exchange."""
 
@@ -74,6 +79,16 @@ class Policy:
             return replace(self, **changes)
         except TypeError as error:
             raise UsageError(f"no such setting: {error}") from None
+
+    def for_wireshark(self) -> Policy:
+        """A copy for a connection that is captured: what Wireshark needs to follow it, and nothing else.
+
+        Packets carry at most 32,000 bytes of channel data, for Wireshark 4.6 loses a direction at the first
+        packet_length beyond 32,768. A server's KEXINIT waits for the client's identification: it is from that
+        one that Wireshark learns that this is SSH 2.
+        """
+        early = self.early_kexinit and self.role == "client"
+        return self.but(max_packet=min(self.max_packet, CAPTURED_PACKET), early_kexinit=early)
 
     @classmethod
     def client(cls, **changes: Any) -> Policy:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -26,10 +27,11 @@ from .questions import Questions
 from .report import FAILED, tried
 from .session import Session
 from .stdio import write_all
-from .watching import close_views, open_views
+from .watching import close_views, for_capture, open_views, tell_of_secrets, wanted
 
 if TYPE_CHECKING:
     from ..aio.forward import Listener
+    from ..policy import Policy
     from .ssh import Invocation
 
 __all__ = ["run"]
@@ -63,7 +65,8 @@ class Views:
         self._verbose = options.log_level == "VERBOSE"
         self._descriptor = 2 if said.log_file is None else _open_log(said.log_file)
         self._log = LogView(self._write, LEVELS.get(options.log_level, 0), "client")
-        self._opened = open_views(said.views)
+        self._opened = open_views(wanted(said.views))
+        tell_of_secrets(self._opened, lambda line: print(line, file=sys.stderr))
         self.sinks: tuple[Callable[[Record], None], ...] = (
             *(() if self.quiet else (self._log,)), *self._opened,
         )  # fmt: skip
@@ -90,6 +93,10 @@ class Views:
         if not self.quiet:
             with suppress(OSError):
                 write_all(2, text.encode("utf-8", "surrogateescape"))
+
+    def policy(self, policy: Policy) -> Policy:
+        """`policy`, as those who look on need it."""
+        return for_capture(policy, self._opened)
 
     def finish(self) -> None:
         """Draws what is drawn at the end, closes the files."""
@@ -215,8 +222,9 @@ class Client:
                 sock = await self._dial()
                 login.tell_files()
                 connection = Connection(
-                    options.hostname, options.port, options.user, policy=options.policy(), trust=self._trust,
-                    login=login, recorder=self._recorder, sinks=bool(views.sinks), on_banner=views.banner,
+                    options.hostname, options.port, options.user, trust=self._trust, login=login,
+                    policy=views.policy(options.policy()), recorder=self._recorder, sinks=bool(views.sinks),
+                    on_banner=views.banner,
                 )  # fmt: skip
                 await connection.start(sock)
         except TimeoutError as error:

@@ -17,10 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from .watching import add_flags, close_views, open_views
+from .watching import add_flags, close_views, for_capture, open_views, tell_of_secrets, wanted
 
 if TYPE_CHECKING:
     from ..observe.hub import Sink
+    from ..policy import Policy
 
 HOST: Final = "127.0.0.1"
 ON_TERMINAL: Final = 'echo "a terminal of $(stty size | tr " " x), $(tty), for $(whoami)"'
@@ -39,12 +40,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Runs the demonstration; 0 when everything went as it should."""
     options = parser().parse_args(arguments)
+    from ..policy import Policy
     from ..views.timeline import Timeline
 
     timeline = Timeline()
-    views = open_views(each for each in options.views if each[0] != "--timeline")  # it is drawn anyway
+    asked = wanted(options.views)
+    views = open_views(each for each in asked if each[0] != "--timeline")  # it is drawn anyway
+    tell_of_secrets(views, lambda line: print(line, file=sys.stderr))
+    policy = for_capture(Policy.client(login_grace=0), views)
     try:
-        asyncio.run(_connection((timeline, *views)))
+        asyncio.run(_connection((timeline, *views), policy))
     finally:
         close_views(views)
     print()
@@ -54,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _connection(sinks: Sequence[Sink]) -> None:
+async def _connection(sinks: Sequence[Sink], policy: Policy) -> None:
     from ..aio.client import connect
     from ..aio.process import Terminal
     from ..aio.server import serve
@@ -76,7 +81,7 @@ async def _connection(sinks: Sequence[Sink]) -> None:
             print(f"a server on {HOST} port {server.port}, host key {host_key.public.fingerprint()}")
             async with connect(
                 HOST, server.port, user=getpass.getuser(), keys=[user_key], agent=False,
-                known_hosts=host_key.public, deadline=SECONDS, sinks=sinks,
+                known_hosts=host_key.public, deadline=SECONDS, sinks=sinks, policy=policy,
             ) as connection:  # fmt: skip
                 terminal = Terminal(os.environ.get("TERM", "xterm"))
                 results = await asyncio.gather(

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,15 +19,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, SSHError
 from . import serving
-from .watching import add_flags, check_views, for_one, open_views
+from .watching import (
+    add_flags,
+    check_views,
+    for_capture,
+    for_one,
+    is_shared,
+    open_folder,
+    open_views,
+    tell_of_secrets,
+    wanted,
+)
 
 if TYPE_CHECKING:
+    from ..aio.gatekeeper import Peer
     from ..aio.server import Server, ServerConnection
     from ..config.sshd_config import ServerConfig
     from ..crypto.signatures import PrivateKey
     from ..observe.hub import Hub, Sink
     from ..observe.record import Record
     from ..policy import Policy
+    from ..views.trace_folder import TraceFolder
     from .watching import OpenView
 
 __all__ = ["main", "parser"]
@@ -191,8 +204,12 @@ class _Daemon:
         self.arguments = arguments
         self.config = config
         self.log = log
-        self.files = self._files()
         self.hub = self._new_hub()
+        self.asked = wanted(arguments.views)
+        self.folders: list[TraceFolder] = []
+        self.files = self._files()
+        self.shared = open_views(each for each in self.asked if is_shared(each[0]))
+        tell_of_secrets([*self.files, *self.shared], lambda line: self._note("info", line))
         self.beside = serving.Beside(arguments, self._note)
         for warning in config.warnings:
             self._note("info", warning)
@@ -202,12 +219,20 @@ class _Daemon:
             self.hub.state("host_key_loaded", index=index, type=public.type, fingerprint=public.fingerprint())
 
     def _files(self) -> list[OpenView]:
-        """The views that write one connection into one file, open from the start."""
-        asked = [each for each in self.arguments.views if for_one(*each)]
-        if asked and not (self.log.debug or self.arguments.inetd):
-            raise ConfigError(f"{asked[0][0]} FILE is for one connection: add -d, or -i")
-        check_views(each for each in self.arguments.views if not for_one(*each))
-        return open_views(asked)
+        """The views that write one connection into one file, open from the start.
+
+        A server of many connections takes a folder in the file's place, where the view knows how.
+        """
+        check_views(each for each in self.asked if not for_one(*each))
+        asked = [each for each in self.asked if for_one(*each)]
+        if self.log.debug or self.arguments.inetd:
+            return open_views(asked)
+        for flag, value in asked:
+            folder = open_folder(flag, value)
+            if folder is None:
+                raise ConfigError(f"{flag} FILE is for one connection: add -d, or -i")
+            self.folders.append(folder)
+        return []
 
     def _new_hub(self) -> Hub:
         from ..aio.recorder import new_hub
@@ -253,8 +278,8 @@ class _Daemon:
         options = self.config.options
         family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(options.family, socket.AF_UNSPEC)
         found = []
-        for host, wanted in options.listen or ((None, None),):
-            for port in options.ports if wanted is None else (wanted,):
+        for host, own in options.listen or ((None, None),):
+            for port in options.ports if own is None else (own,):
                 try:
                     infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
                 except OSError as error:
@@ -320,7 +345,7 @@ class _Daemon:
         server = await serve(
             host_keys=self.host_keys, gatekeeper=AccountGatekeeper(options, self._banner()),
             handler=run_program, subsystems=dict.fromkeys(options.subsystems, run_program),
-            policy=self._policy(), sinks=lambda peer: self._sinks(),
+            policy=for_capture(self._policy(), [*self.files, *self.shared]), sinks=self._sinks,
             max_startups=options.max_startups, on_close=on_close, listen=False,
         )  # fmt: skip
         await self._offer_status(server)
@@ -342,12 +367,17 @@ class _Daemon:
             else:
                 self._note("debug1", f"Status socket at {path}.")
 
-    def _sinks(self) -> list[Sink]:
+    def _sinks(self, peer: Peer) -> list[Sink]:
         """What hears a new connection."""
-        found: list[Sink] = [_without_start(self.log.view(preauth=True))]
-        asked = [each for each in self.arguments.views if not for_one(*each)]
+        found: list[Sink] = [_without_start(self.log.view(preauth=True)), *self.shared]
+        asked = [each for each in self.asked if not (for_one(*each) or is_shared(each[0]))]
         found += self.beside.sinks()
-        return [*found, *map(_closed_at_the_end, [*open_views(asked), *self.files])]
+        for folder in self.folders:
+            try:
+                found.append(folder.open(peer.address, peer.port, time.time()))
+            except OSError as error:
+                self._note("error", f"--trace {folder.path}: {error.strerror}: this connection is not traced")
+        return [*found, *map(_ClosedAtTheEnd, [*open_views(asked), *self.files])]
 
     def _policy(self) -> Policy:
         """The policy of each connection, with the system's moduli where group exchange may want them."""
@@ -404,15 +434,17 @@ def _without_start(view: Sink) -> Sink:
     return lambda record: None if getattr(record, "name", "") == "started" else view(record)
 
 
-def _closed_at_the_end(view: OpenView) -> Sink:
+class _ClosedAtTheEnd:
     """A view that is closed with its connection's last record."""
 
-    def hear(record: Record) -> None:
-        view(record)
-        if getattr(record, "name", "") == "closed":
-            view.close()
+    def __init__(self, view: OpenView) -> None:
+        self._view = view
+        self.hears = getattr(view, "hears", {"records"})
 
-    return hear
+    def __call__(self, record: Record) -> None:
+        self._view(record)
+        if getattr(record, "name", "") == "closed":
+            self._view.close()
 
 
 def _go_to_background(*, keep_stderr: bool) -> None:

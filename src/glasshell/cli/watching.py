@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from ..errors import ConfigError
+from ..wire import visible
 
 if TYPE_CHECKING:
     import argparse
 
     from ..observe.record import Record
+    from ..policy import Policy
     from ..views.recording import Recording
+    from ..views.trace_folder import TraceFolder
 
-__all__ = ["VIEWS", "OpenView", "View", "add_flags", "check_views", "close_views", "for_one", "open_views"]
+__all__ = [
+    "VIEWS", "OpenView", "View", "add_flags", "check_views", "close_views", "for_capture", "for_one",
+    "is_shared", "open_folder", "open_views", "tell_of_secrets", "wanted",
+]  # fmt: skip
+
+KEY_LOG_VARIABLE: Final = "SSHKEYLOGFILE"
+"""The environment variable that names a key log, for the commands alone; the library looks at none."""
 
 
 class OpenView(Protocol):
@@ -49,6 +60,12 @@ class View(NamedTuple):
     """Raises what `open` would raise, for a server that opens a view for each connection."""
     folder: bool = False
     """Where the value is a folder, each connection has a file of its own in it."""
+    many: Callable[[str], TraceFolder] | None = None
+    """Makes the value a folder with a limit, in which each connection of a server of many has a file."""
+    shared: bool = False
+    """One serves all connections of a server."""
+    changes: str = ""
+    """The flag beside which alone this one stands, and whose value it opens in that one's place."""
 
 
 def _timeline(_: str) -> OpenView:
@@ -66,6 +83,30 @@ def _trace(path: str) -> OpenView:
     from ..views.trace import open_trace
 
     return open_trace(path)
+
+
+def _trace_folder(path: str) -> TraceFolder:
+    from ..views.trace_folder import TraceFolder
+
+    return TraceFolder(path)
+
+
+def _pcap(path: str) -> OpenView:
+    from ..views.pcapng import Pcapng
+
+    return Pcapng(path)
+
+
+def _pcap_with_secrets(path: str) -> OpenView:
+    from ..views.pcapng import Pcapng
+
+    return Pcapng(path, secrets=True)
+
+
+def _keylog(path: str) -> OpenView:
+    from ..views.keylog import KeyLog
+
+    return KeyLog(path)
 
 
 def _recorder(flag: str, *, input: bool) -> Callable[[str], OpenView]:
@@ -90,8 +131,6 @@ def _recorded(flag: str, path: str, input: bool) -> str:
 
 def _can_record(flag: str, *, input: bool) -> Callable[[str], object]:
     def check(path: str) -> None:
-        from ..errors import ConfigError
-
         if not os.access(path, os.W_OK | os.X_OK):
             raise ConfigError(f"{flag}: cannot write into the folder {path}")
         _warn(_recorded(flag, path, input))
@@ -134,7 +173,13 @@ def _warn(text: str) -> None:
 
 VIEWS: Final[tuple[View, ...]] = (
     View("--timeline", "", "show every message with its time, at the end", _timeline, False),
-    View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, True),
+    View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, True,
+         many=_trace_folder),
+    View("--pcap", "FILE", "write the bytes of the wire to FILE (pcapng), for Wireshark", _pcap, True),
+    View("--pcap-secrets", "", "put the keys into that file: who has it reads everything",
+         _pcap_with_secrets, True, changes="--pcap"),
+    View("--keylog", "FILE", f"append the keys to FILE, for Wireshark (or ${KEY_LOG_VARIABLE})",
+         _keylog, False, shared=True),
     View("--record", "FILE", "record what the terminal shows (.cast: asciicast v2; .v3.cast: v3)",
          _recorder("--record", input=False), True, _can_record("--record", input=False), True),
     View("--record-input", "FILE", "the same with everything that is typed, passwords included",
@@ -163,16 +208,69 @@ _BY_FLAG: Final = {view.flag: view for view in VIEWS}
 def open_views(asked: Iterable[tuple[str, str]]) -> list[OpenView]:
     """The views of (flag, value) pairs, in their order.
 
-    Raises ConfigError for a file that cannot be written.
+    Raises ConfigError for a file that cannot be written, and for a flag without the one it belongs to.
     """
     opened: list[OpenView] = []
     try:
-        for flag, value in asked:
-            opened.append(_BY_FLAG[flag].open(value))
+        for view, value in _changed(list(asked)):
+            opened.append(view.open(value))
     except BaseException:
         close_views(opened)
         raise
     return opened
+
+
+def _changed(asked: Sequence[tuple[str, str]]) -> Iterator[tuple[View, str]]:
+    """The rows that open what was asked for."""
+    flags = {flag for flag, _ in asked}
+    changes = {_BY_FLAG[flag].changes: _BY_FLAG[flag] for flag in flags if _BY_FLAG[flag].changes}
+    for changed, view in changes.items():
+        if changed not in flags:
+            raise ConfigError(f"{view.flag} goes with {changed} {_BY_FLAG[changed].value}")
+    for flag, value in asked:
+        if not _BY_FLAG[flag].changes:
+            yield changes.get(flag, _BY_FLAG[flag]), value
+
+
+def wanted(asked: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What was asked for, and the key log that the environment names where no flag names one."""
+    found = list(asked)
+    path = os.environ.get(KEY_LOG_VARIABLE)
+    if path and not any(flag == "--keylog" for flag, _ in found):
+        found.append(("--keylog", path))
+    return found
+
+
+def tell_of_secrets(opened: Iterable[OpenView], tell: Callable[[str], object]) -> None:
+    """Warns of the files that hold secrets, and says what is done for their readers."""
+    paths = [path for view in opened if (path := getattr(view, "secrets_in", ""))]
+    for path in paths:
+        tell(
+            f"warning: {visible(path)} holds this connection's secrets: "
+            "with it and a capture anybody can read everything that was sent"
+        )
+    if paths:
+        from ..policy import CAPTURED_PACKET
+
+        tell(f"channel packets carry at most {CAPTURED_PACKET:,} bytes, so that Wireshark can follow them")
+
+
+def for_capture(policy: Policy, opened: Iterable[OpenView]) -> Policy:
+    """`policy`, with packets that Wireshark can follow where secrets are written."""
+    if any(getattr(view, "secrets_in", "") for view in opened):
+        return policy.for_wireshark()
+    return policy
+
+
+def is_shared(flag: str) -> bool:
+    """Whether one view serves all connections of a server."""
+    return _BY_FLAG[flag].shared
+
+
+def open_folder(flag: str, value: str) -> TraceFolder | None:
+    """The folder with a limit in which each connection has a file; None: this view knows of none."""
+    many = _BY_FLAG[flag].many
+    return many(value) if many is not None else None
 
 
 def for_one(flag: str, value: str) -> bool:

@@ -33,12 +33,13 @@ class Hub:
     whoever calls into the core.
     """
 
-    __slots__ = ("_arrived", "_sinks", "_waiting", "now", "start")
+    __slots__ = ("_arrived", "_packets", "_sinks", "_waiting", "now", "start")
 
     def __init__(self, *sinks: Sink, start: float = 0.0) -> None:
         self._sinks: dict[str, list[Any]] = {kind: [] for kind in sorted(HEARD)}
         self._waiting: deque[Record | WireRecord] = deque()
         self._arrived: bytes | bytearray | memoryview | None = None
+        self._packets: dict[bool, list[int]] = {True: [], False: []}
         self.start = start
         self.now = start
         for sink in sinks:
@@ -80,6 +81,8 @@ class Hub:
 
         `at` is when a received one came: it may have waited for an answer since.
         """
+        if self._sinks["wire"]:
+            self._packets[sent].append(wire_length)
         if not self._sinks["records"]:
             return
         record = MessageRecord(
@@ -100,14 +103,15 @@ class Hub:
         if self._sinks["wire"]:
             self._arrived = data
 
-    def settle(self) -> None:
+    def settle(self, partial: int = 0) -> None:
         """What was received is worked through, or the connection ends because of it: tells of its bytes.
 
+        `partial` as in `record.WireRecord`.
         Behind the keys and messages in it, so that a reader of the file has both before it needs them.
         """
         if self._arrived is not None:
             data, self._arrived = bytes(self._arrived), None
-            self._deliver("wire", WireRecord(self.now - self.start, False, data))
+            self._deliver("wire", self._wire(False, data, partial))
 
     def flush(self, now: float, data: bytes | bytearray = b"") -> None:
         """What waited is written at `now`, and is `data` on the wire: stamps it and delivers it."""
@@ -115,7 +119,7 @@ class Hub:
         waiting = self._waiting
         if data and self._sinks["wire"]:
             sent = (i for i, r in enumerate(waiting, 1) if isinstance(r, MessageRecord) and r.sent)
-            waiting.insert(max(sent, default=0), WireRecord(0.0, True, bytes(data)))
+            waiting.insert(max(sent, default=0), self._wire(True, bytes(data)))
         while waiting:
             record = waiting.popleft()
             if isinstance(record, StateRecord) or record.sent:
@@ -126,6 +130,10 @@ class Hub:
         """The socket is gone: messages that it did not take are not told of, what waited behind them is."""
         self._waiting = deque(r for r in self._waiting if isinstance(r, StateRecord) or not r.sent)
         self.flush(now)
+
+    def _wire(self, sent: bool, data: bytes, partial: int = 0) -> WireRecord:
+        packets, self._packets[sent] = tuple(self._packets[sent]), []
+        return WireRecord(self.now - self.start, sent, data, packets, partial)
 
     def _publish(self, record: Record) -> None:
         if self._waiting:

@@ -65,12 +65,16 @@ class WireRecord:
     """Bytes of one read or write of the socket, as they are on the wire. For sinks that hear "wire".
 
     What was read comes behind the records of the messages in it, as far as they were dispatched at once;
-    what was written comes behind the records of the messages that it carries.
+    what was written comes behind the records of the messages that it carries. `packets` are the lengths of
+    those taken apart or put together since the last such record, `partial` is how many bytes at the end of
+    all that was read begin one that is not complete, as far as that is known.
     """
 
     time: float
     sent: bool
     data: bytes
+    packets: tuple[int, ...] = ()
+    partial: int = 0
 
 
 @dataclass(slots=True)

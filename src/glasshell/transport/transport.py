@@ -168,7 +168,8 @@ class Transport:
         self.outbound.total_bytes += len(line) + 2
         if self.hub:
             self.hub.state("identification_sent", line=line.decode(), length=len(line) + 2)
-        self.guard(lambda: self.kex.start("the connection begins"))
+        if self.policy.early_kexinit:
+            self.guard(lambda: self.kex.start("the connection begins"))
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Takes bytes of the socket and works through the packets that they complete."""
@@ -187,7 +188,7 @@ class Transport:
         except Exception as error:
             self._caught(error)
         if self.hub is not None:
-            self.hub.settle()
+            self.hub.settle(0 if self.agenda.held or self.closed else self.inbound.buffered())
 
     def receive_eof(self, now: float, *, error: str = "") -> None:
         """The peer has closed its side of the socket, or that has failed: the connection is over."""
@@ -246,6 +247,8 @@ class Transport:
                 software=peer.name, length=len(peer.line) + 2,
             )  # fmt: skip
         self.phase = Phase.KEXINIT
+        if not self.policy.early_kexinit:
+            self.kex.start("the connection begins")
         self.reslot()
 
     def _pump(self) -> None:

@@ -8,7 +8,7 @@ from typing import IO, Final
 
 from ..errors import ConfigError
 
-__all__ = ["open_private"]
+__all__ = ["open_descriptor", "open_private", "write_whole"]
 
 MODE: Final = 0o600
 
@@ -21,6 +21,14 @@ def open_private(
     `new`: the file may not exist yet, and its last part may be no link. `what` names it in the error.
     Raises ConfigError where it cannot be written.
     """
+    descriptor = open_descriptor(path, what, append=append, new=new)
+    return os.fdopen(descriptor, "a" if append else "w", buffering=1, encoding="utf-8", newline="\n")
+
+
+def open_descriptor(
+    path: str | os.PathLike[str], what: str, *, append: bool = False, new: bool = False
+) -> int:
+    """As `open_private`, for bytes that shall be in the file at once."""
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL if new else os.O_TRUNC)
     flags |= getattr(os, "O_NOFOLLOW", 0) if new else 0
     try:
@@ -28,6 +36,13 @@ def open_private(
         # One that was there already may be open to others.
         if hasattr(os, "fchmod") and Path(path).is_file():
             os.fchmod(descriptor, MODE)
-        return os.fdopen(descriptor, "a" if append else "w", buffering=1, encoding="utf-8", newline="\n")
+        return descriptor
     except OSError as error:
         raise ConfigError(f"cannot write the {what} {os.fspath(path)}: {error.strerror}") from error
+
+
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Writes all of `data`. Raises OSError where the file does not take it."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TextIO
+from typing import IO, Final
 
 from ..errors import ConfigError
 from ..observe.hub import Sink
 from ..observe.record import Record, StateRecord
+from .files import open_private
 from .jsonl import JsonLines
 from .qlog import QlogView
 
@@ -23,7 +24,7 @@ class Trace:
     Each record is in the file as soon as it is told, so that a program that dies leaves its trace.
     """
 
-    def __init__(self, file: TextIO, view: Callable[[Callable[[str], object]], Sink]) -> None:
+    def __init__(self, file: IO[str], view: Callable[[Callable[[str], object]], Sink]) -> None:
         self._file = file
         self._view = view(file.write)
 
@@ -52,10 +53,4 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
             f"cannot tell the form of a trace from {target.name!r}: "
             "its name ends in .jsonl (JSON lines) or .sqlog (qlog)"
         )
-    try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        if hasattr(os, "fchmod") and target.is_file():  # one that was there already may be open to others
-            os.fchmod(descriptor, 0o600)
-        return Trace(os.fdopen(descriptor, "w", buffering=1, encoding="utf-8"), view)
-    except OSError as error:
-        raise ConfigError(f"cannot write the trace {target}: {error.strerror}") from error
+    return Trace(open_private(target, "trace"), view)
