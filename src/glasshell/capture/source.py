@@ -13,6 +13,7 @@ from ..observe.seen import Frame
 from .containers import Secrets, kind_of
 from .frames import Frames
 from .problems import Problem
+from .strace import StraceSource
 from .streams import Event, Streams
 
 __all__ = ["Kind", "PacketSource", "Source", "open_source", "sniff"]
@@ -114,4 +115,4 @@ def open_source(path: str | Path) -> Iterator[Source]:
         kind = sniff(start)
         if kind in ("jsonl", "sqlog"):
             raise CaptureError(f"{path} holds records, not what went over the wire")
-        yield PacketSource(file, str(path))
+        yield StraceSource(file, str(path)) if kind == "strace" else PacketSource(file, str(path))

@@ -35,9 +35,9 @@ class Frame:
     `flags` the byte of RFC 9293 §3.1. `missing` is how many bytes of the payload the file cut off.
 
     `time_ns` is `time` to the last nanosecond. `stream`, `relative_seq` and `relative_ack` are told by
-    `capture.streams`: tshark's tcp.stream (-1: not told yet), tcp.seq and tcp.ack. A capture by strace has a
-    `call` for each frame, its `number` is the line of the file, its sequence numbers count from 1, and
-    there are no flags and acknowledgements.
+    `capture.streams`: tshark's tcp.stream (-1: not told yet), tcp.seq and tcp.ack. In a capture by strace
+    each frame has a `call`, `number` is the line of the file, `seq` counts from 1, nothing is acknowledged,
+    and the flags of the call that connected or accepted are those of a SYN, sent by the client.
     """
 
     number: int
