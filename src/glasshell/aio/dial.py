@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from ..errors import CannotConnect
 
-__all__ = ["dial", "reason"]
+__all__ = ["Address", "dial", "open_socket", "reason", "resolve"]
 
 Address: TypeAlias = tuple[Any, ...]
 State: TypeAlias = Callable[..., None]
@@ -27,14 +27,14 @@ async def dial(
     CannotConnect, whose `failures` are all addresses that were tried, each with its OSError.
     """
     state("resolving", host=host, port=port)
-    addresses = await _resolve(host, port, family)
+    addresses = await resolve(host, port, family)
     state("resolved", host=host, addresses=tuple(address[0] for _, address in addresses))
     failures: list[tuple[str, OSError]] = []
     for kind, address in addresses:
         state("connecting", host=host, address=address[0], port=port, user=user)
         sys.audit("glasshell.connect", address[0], port)
         try:
-            sock = await _connect(kind, address, bind)
+            sock = await open_socket(kind, address, bind)
         except OSError as error:
             failures.append((address[0], error))
             state("connect_failed", host=host, address=address[0], port=port, error=reason(error))
@@ -45,7 +45,8 @@ async def dial(
     raise _cannot_connect(host, port, failures)
 
 
-async def _resolve(host: str, port: int, family: int) -> list[tuple[int, Address]]:
+async def resolve(host: str, port: int, family: int) -> list[tuple[int, Address]]:
+    """The addresses of `host`, each with its family, in the system's order. Raises CannotConnect."""
     try:
         literal = ipaddress.ip_address(host)
     except ValueError:
@@ -63,7 +64,8 @@ async def _resolve(host: str, port: int, family: int) -> list[tuple[int, Address
     return list(dict.fromkeys((int(kind), address) for kind, _, _, _, address in found))
 
 
-async def _connect(kind: int, address: Address, bind: str) -> socket.socket:
+async def open_socket(kind: int, address: Address, bind: str) -> socket.socket:
+    """A socket connected to one address, from the local address `bind` if given. Raises OSError."""
     sock = socket.socket(kind, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

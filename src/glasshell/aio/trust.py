@@ -27,6 +27,9 @@ DEFAULT_FILES: Final = (
     "~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2",
 )  # fmt: skip
 
+MAX_TOLD: Final = 5
+"""Most lines of known_hosts that a record names."""
+
 _BANNER: Final = """\
 @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
 @{title:^57}@
@@ -115,10 +118,16 @@ class Trust:
         """The verdict on `key`; `state` hears it as the record `host_key_verdict`."""
         verdict = self._verdict(key)
         entry = verdict.entry
+        if verdict.kind is Kind.UNKNOWN:  # the host's own line may be among them
+            for bad in self.known.bad_lines[:MAX_TOLD]:
+                state("known_hosts_bad_line", file=bad.source, line=bad.line, reason=bad.reason)
         how, answer = await self._decide(verdict, address)
+        others = [each for each in self.known.other_names(key) if each is not entry]
         state(
             "host_key_verdict", accepted=answer is True, how=how, host=self.name,
             file=entry.source if entry else "", line=entry.line if entry else 0,
+            known=entry.fingerprint if entry and verdict.kind is Kind.CHANGED else "",
+            others=", ".join(f"{e.where} {'(hashed)' if e.hashed else e.hosts}" for e in others[:MAX_TOLD]),
         )  # fmt: skip
         return answer
 

@@ -18,7 +18,7 @@ from ..aio.login import Asking, Login
 from ..aio.recorder import Recorder
 from ..aio.trust import AskHostKey, Trust
 from ..config.ssh_config import ClientOptions, Forward
-from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, SSHError
+from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, Refused, SSHError
 from ..keys.patterns import match_pattern
 from ..observe.record import Record
 from ..views.log import LogView
@@ -199,6 +199,20 @@ class Client:
         if isinstance(error, HostKeyRefused):
             for bad in self._trust.known.bad_lines[:MAX_BAD_LINES]:
                 self._views.warn(f"  {bad.source}:{bad.line} is not used: {bad.reason}")
+        for line in self._why(error):
+            self._views.warn(f"  {line}")
+
+    def _why(self, error: SSHError) -> Sequence[str]:
+        """The explanation in short. After the login only what was refused has one: nothing else was heard."""
+        if self._views.quiet or (self._in_session and not isinstance(error, Refused)):
+            return ()
+        from ..explain.failure import explain
+
+        found = explain(self._recorder.records, error)
+        if found is None:
+            return ()
+        lines = found.brief()
+        return [line for line in lines if not (error.hint and line.startswith("try:"))]
 
     # Connecting
 

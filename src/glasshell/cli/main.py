@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "keygen": "make, show and change keys",
     "ps": "every SSH connection of this machine",
     "top": "the same live, and what passes in those of our servers",
+    "doctor": "walk through a login, and say what fails and why",
     "demo": "a server, a client and the timeline of their whole connection",
 }
 

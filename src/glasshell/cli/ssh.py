@@ -26,7 +26,7 @@ from .watching import VIEWS
 if TYPE_CHECKING:
     from ..system.accounts import Account
 
-__all__ = ["Invocation", "main", "parse"]
+__all__ = ["Invocation", "facts", "main", "parse"]
 
 
 @dataclass(slots=True)
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
 
     open_missing()
     said = parse(arguments)
-    options = load(said.host, _facts(), command_line=said.lines, file=said.config)
+    options = load(said.host, facts(), command_line=said.lines, file=said.config)
     _check(said, options)
     from .client import run
 
@@ -231,7 +231,8 @@ def _check(said: Invocation, options: ClientOptions) -> None:
 # ---- what the system knows
 
 
-def _facts() -> Facts:
+def facts() -> Facts:
+    """Who runs this, and where."""
     import socket
 
     from ..system.files import find_files

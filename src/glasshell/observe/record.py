@@ -115,6 +115,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "listening": ("the server listens", "address port"),
     # RFC 4253
     "preface_line": ("a line before the server's identification (RFC 4253 4.2)", "text"),
+    "preface_rest": ("what a peer had said of an unfinished line when it closed without an identification",
+                     "text"),
     "identification_sent": ("our identification string", "line length"),
     "identification_received": ("the peer's identification string", "line protocol software length"),
     "kex_started": ("a key exchange begins", "first by reason"),
@@ -127,9 +129,11 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "host_key": ("the server's host key, its signature of the exchange hash verified",
                  "type algorithm fingerprint bits"),
     "host_key_verdict": (
-        "whether the host key is trusted; `how`: known, added, unknown, declined, changed, revoked",
-        "accepted how host file line",
+        "whether the host key is trusted; `how`: known, added, unknown, declined, changed, revoked; `known`"
+        " is the fingerprint of the key that was expected, `others` are other names of the key shown",
+        "accepted how host file line known others",
     ),
+    "known_hosts_bad_line": ("a line of known_hosts that cannot be read", "file line reason"),
     "keys_installed": (
         "one direction uses new keys; `seq` is the sequence number that strict kex resets, `bytes` how"
         " many the keys are good for",
@@ -139,6 +143,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "extension": ("one extension of EXT_INFO (RFC 8308)", "name value"),
     # RFC 4252
     "auth_candidate": ("a key that the client has at hand", "key_type fingerprint source origin"),
+    "agent": ("the agent was asked for its keys; `problem` is empty where it answered with some",
+              "path keys problem"),
     "auth_methods": ("methods that can continue", "methods partial"),
     "auth_next": ("the client turns to a method", "method remaining"),
     "auth_offer": ("the client offers a key", "key_type fingerprint source origin"),
@@ -161,6 +167,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "channel_open": ("a channel is open", "channel peer type window max_packet peer_window peer_max_packet"),
     "channel_refused": ("a channel was refused", "channel type reason description"),
     "channel_closed": ("a channel is closed both ways", "channel type sent received"),
+    "late": ("an answer did not come in the time that was given for it", "what seconds"),
     "answered": ("a person has answered a question, or was asked in vain", "what"),
     "interactive": ("the client hands the terminal over", "pty"),
     "exit_status": ("the remote program ended", "channel status signal"),

@@ -87,6 +87,11 @@ class IdentificationReader:
         self.received = b""
         """The first bytes of a peer that said nothing of SSH, for the error message."""
 
+    @property
+    def rest(self) -> str:
+        """The beginning of a line without an end, made visible."""
+        return visible(bytes(self._buffer[:_SHOWN]))
+
     def feed(self, data: bytes | bytearray | memoryview) -> tuple[Identification, bytes] | None:
         """Takes more bytes; returns the identification and what came after it, when it is whole.
 

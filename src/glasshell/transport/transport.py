@@ -196,6 +196,8 @@ class Transport:
         if self.closed:
             return
         if self.hub:
+            if self.phase is Phase.IDENTIFICATION and (rest := self._reader.rest):
+                self.hub.state("preface_rest", text=rest)
             self.hub.state("eof", **({"error": error} if error else {}))
         where = f" during {self.phase.value}" if self.phase is not Phase.CONNECTION else ""
         self.fail(ConnectionLost(f"the peer closed the connection{where}", hint=self._eof_hint()))
