@@ -48,6 +48,7 @@ def _facts(story: Story) -> dict[str, str]:
         "agent": str(agent.get("problem") or ""),
         "agent_lost": str(agent.get("problem") or "") if agent.get("path") else "",
         "fingerprints": ", ".join(k.identity for k in keys[:3]),
+        "rsa": "yes" if any(k.algorithm.startswith(("rsa-", "ssh-rsa")) for k in keys) else "",
         "first": keys[0].source.removesuffix(" (agent)") if keys else "",
         "remarks": "; ".join(login.remarks[:3]),
     }  # fmt: skip
@@ -92,7 +93,8 @@ def _after_signature(story: Story) -> Facts | None:
     """A key that the server said it would take, and whose signature it then refused."""
     for each in story.login.tries:
         if each.asked and each.answer == "refused":
-            return {**_facts(story), "key": each.source or each.identity}
+            tiny = "yes" if "tinyssh" in story.opening.server.lower() else ""
+            return {**_facts(story), "key": each.source or each.identity, "tiny": tiny}
     return None
 
 
@@ -247,8 +249,11 @@ LOGIN: Final = Phase(
         Rule(
             name="refused-after-signature",
             when=_after_signature,
-            what="The server knows the key {key} as one of {user}'s, and refused the login all the same.",
+            what="The server said that it would take the key {key}, and refused the login of {user} all the"
+            " same.",
             causes=(
+                ("[tiny]the key is not in authorized_keys: this server looks only after the signature",
+                 "it is {server_line}"),
                 ("[root]root may not log in this way: PermitRootLogin is no, or forced-commands-only",
                  "the key was accepted, the login of root was not"),
                 ("[!root]the account may not be used now: expired, locked, or refused by PAM or access.conf",
@@ -259,6 +264,25 @@ LOGIN: Final = Phase(
             user=("log in as another user, and become {user} there",),
             admin=("sshd -T | grep -i permitrootlogin",
                    "chage -l {user}; passwd -S {user}; faillock --user {user}", *_LOG),
+        ),
+        Rule(
+            name="login-disconnected",
+            when=lambda story: _silent_end(story) if story.end.by_server else None,
+            what='The server ended the connection in the middle of the login: "{text}".',
+            causes=("it says so itself",),
+            admin=_LOG,
+        ),
+        Rule(
+            name="login-closed",
+            when=_silent_end,
+            what="The server closed the connection in the middle of the login, without a word.",
+            causes=(
+                "it took longer than the server's patience (LoginGraceTime): it ended after {seconds} s",
+                "the server's process for this login died: its log tells",
+                "the user or the address is not let in, and the server says so by hanging up",
+                "a firewall or a proxy cut the connection",
+            ),
+            admin=_LOG,
         ),
         Rule(
             name="no-signature-algorithm",
@@ -342,6 +366,7 @@ LOGIN: Final = Phase(
                 " does not exist; the account is locked",
                 "the key's line has from=, expiry-time= or a mistake, and does not hold here",
                 "sshd reads another file: AuthorizedKeysFile, AuthorizedKeysCommand",
+                "[rsa]sshd does not take signatures by RSA (PubkeyAcceptedAlgorithms, RequiredRSASize)",
                 ("[skipped]the right key is one that could not be tried", "{skipped}"),
                 ("[agent_lost]the right key is in an agent that could not be asked", "{agent_lost}"),
             ),
@@ -356,25 +381,6 @@ LOGIN: Final = Phase(
                 _PERMISSIONS,
                 _EFFECTIVE,
             ),
-        ),
-        Rule(
-            name="login-disconnected",
-            when=lambda story: _silent_end(story) if story.end.by_server else None,
-            what='The server ended the connection in the middle of the login: "{text}".',
-            causes=("it says so itself",),
-            admin=_LOG,
-        ),
-        Rule(
-            name="login-closed",
-            when=_silent_end,
-            what="The server closed the connection in the middle of the login, without a word.",
-            causes=(
-                "it took longer than the server's patience (LoginGraceTime): it ended after {seconds} s",
-                "the server's process for this login died: its log tells",
-                "the user or the address is not let in, and the server says so by hanging up",
-                "a firewall or a proxy cut the connection",
-            ),
-            admin=_LOG,
         ),
         Rule(
             name="login-inferred",

@@ -202,7 +202,7 @@ CONNECT: Final = Phase(
 
 PROTOCOLS: Final[tuple[tuple[str, str], ...]] = (
     (r"^HTTP/\d|<html|<!DOCTYPE html", "HTTP (a web server)"),
-    (r"^\\x1[4-7]\\x03|^\\x80.\\x01|^\x15\x03", "TLS"),
+    (r"^\\02[4-7]\\003", "TLS"),
     (r"^220[ -].*(SMTP|ESMTP|Postfix|Exim|mail)", "SMTP (a mail server)"),
     (r"^220[ -]", "FTP, or a mail server"),
     (r"^\+OK", "POP3 (a mail server)"),
@@ -210,7 +210,7 @@ PROTOCOLS: Final[tuple[tuple[str, str], ...]] = (
     (r"^RFB \d", "VNC (a screen)"),
     (r"^-(ERR|NOAUTH|DENIED|MISCONF)", "Redis (a database)"),
     (r"mysql|MariaDB|caching_sha2", "MySQL (a database)"),
-    (r"^\\xff[\\]xf[b-e]|^\\xff\\xf[b-e]", "Telnet"),
+    (r"^\\377\\37[3-6]", "Telnet"),
     (r"^@RSYNCD:", "rsync"),
 )
 """What the first words of other protocols look like, made visible."""
@@ -226,10 +226,10 @@ def _words(story: Story) -> str:
 
 
 def _other(story: Story) -> Facts | None:
-    said = _words(story)
+    whole = " ".join((*story.opening.preface[:5], story.end.unfinished)).strip()
     for pattern, name in PROTOCOLS:
-        if re.search(pattern, said, re.IGNORECASE):
-            return {"said": said[:80], "protocol": name}
+        if re.search(pattern, whole, re.IGNORECASE):
+            return {"said": _words(story)[:80], "protocol": name}
     return None
 
 
@@ -264,7 +264,7 @@ IDENTIFY: Final = Phase(
         Rule(
             name="ssh-1-only",
             when=lambda story: "Protocol major versions differ" in story.end.text,
-            what="The server speaks an old protocol only: {server_line}.",
+            what="The server speaks an old protocol only: {error}.",
             causes=("it is a device or a server of the 1990s; SSH-1 can be read and changed by attackers",),
             user=("do not send it a password over a network you do not trust",),
             admin=("upgrade it, or put it behind a machine that speaks SSH 2.0",),
