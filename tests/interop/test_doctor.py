@@ -344,9 +344,11 @@ class Crowded(OpenSSHServer):
 
 def test_a_full_queue_of_logins(start: Start, keys: Keys, tmp_path: Path) -> None:
     server = start(Crowded("9.2", keys))
-    with socket.create_connection((LOOPBACK, server.target.port)) as other:
-        assert other.recv(4) == b"SSH-"
-        found = at(server, keys, tmp_path)
+    for _ in range(500):  # until whoever looked whether the server answers is forgotten
+        with socket.create_connection((LOOPBACK, server.target.port)) as other:
+            if other.recv(4) == b"SSH-":
+                found = at(server, keys, tmp_path)
+                break
     assert found.rule == "max-startups", found.text
     assert "LoginGraceTime" in found.text
 
