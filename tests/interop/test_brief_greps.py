@@ -19,7 +19,10 @@ from tests.interop.conftest import Start
 from tests.interop.peers import Keys, OpenSSHServer, Server, require_peer
 
 GREPS = ("kex|cipher|mac|compress", "auth|Authentications")
-OWN = ("debug2: sshpkt_disconnect: sending SSH2_MSG_DISCONNECT: no more", "is one of the public keys offered", "  why: ", "  likely: ", "  try: ")
+OWN = (
+    "debug2: sshpkt_disconnect: sending SSH2_MSG_DISCONNECT: no more", "is one of the public keys offered",
+    "  why: ", "  likely: ", "  try: ",
+)  # fmt: skip
 """What ssh(1) does not do when a login fails: say good-bye, give a hint, and explain."""
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
