@@ -26,7 +26,7 @@ def size(value: float | None) -> str:
         value /= 1024
         if value < 999.5:
             return f"{value:.1f}{unit}" if value < 99.95 else f"{value:.0f}{unit}"
-    return f"{value:.0f}E"
+    return f"{value / 1024:.1f}E"
 
 
 def age(seconds: float | None) -> str:

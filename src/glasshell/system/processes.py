@@ -63,6 +63,7 @@ def holders(inodes: Iterable[int], root: str = "/proc") -> Holders:
 
     Raises ConfigError without psutil.
     """
+    need_psutil()
     wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
     found = Holders()
     cache: dict[int, Process | None] = {}
