@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
+import signal
 import socket
+import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+from glasshell.errors import ConfigError
 from glasshell.system.connections import Connection, survey
 from glasshell.system.sockets import Place
+from glasshell.system.status import Status, places, read_status
 from tests.interop.glass import GlassServer, environment
-from tests.interop.peers import LOOPBACK, Client, Keys, Server
+from tests.interop.peers import LOOPBACK, SYSTEM, Client, Keys, Server, Target
 from tests.needs import absent
 
 PATIENCE = 20.0
@@ -33,9 +41,15 @@ def glass(keys: Keys) -> Iterator[Server]:
         yield running
 
 
+class Named(NamedTuple):
+    """What `session` needs of a server."""
+
+    target: Target
+
+
 @contextmanager
 def session(
-    client: Client, server: Server, keys: Keys, *options: str, command: str = "echo up; cat"
+    client: Client, server: Server | Named, keys: Keys, *options: str, command: str = "echo up; cat"
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A login that lasts as long as the block; it has said its first line."""
     line = client.argv(server.target, *options, identity=keys.user())
@@ -224,3 +238,86 @@ def test_bad_words() -> None:
     done = ps("--port", "99999")
     assert done.returncode == 2
     assert "'99999' is no port" in done.stderr
+
+
+# -- the status socket of `glasshell sshd`
+
+
+def status_at(port: int) -> Status | None:
+    """The status of the server that listens at `port`."""
+    for path in places():
+        with suppress(ConfigError):
+            found = read_status(path)
+            if [LOOPBACK, port] in found.header["listening"]:
+                return found
+    return None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_goes_with_the_server(keys: Keys, number: int) -> None:
+    with GlassServer(keys) as running:
+        found = status_at(running.target.port)
+        assert found is not None
+        assert found.path.name == f"{found.pid}.sock"
+        assert stat.S_IMODE(found.path.stat().st_mode) == 0o600
+        os.kill(found.pid, number)
+        deadline = time.monotonic() + PATIENCE
+        while found.path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_none_where_none_is_wanted(keys: Keys, client: GetClient) -> None:
+    with GlassServer(keys, "", "--status", "none") as running:
+        assert status_at(running.target.port) is None
+
+
+def test_a_server_that_cannot_have_one_serves(keys: Keys, client: GetClient) -> None:
+    with GlassServer(keys, "", "--status", "/nowhere/s") as running:
+        assert client("openssh-9.2").run(running.target, "exit 5", identity=keys.user()).returncode == 5
+        assert "no status socket: /nowhere/s: No such file or directory" in running.log
+
+
+def test_debug_mode_and_the_background(keys: Keys, client: GetClient, tmp_path: Path) -> None:
+    """-d has one while its one connection lasts; a daemon that of the process it has become."""
+
+    class Debug(GlassServer):
+        def _line(self, port: int) -> list[str]:
+            return [word for word in super()._line(port) if word not in ("-D", "-e")]
+
+    with socket.create_server((LOOPBACK, 0)) as probe:
+        port = probe.getsockname()[1]
+    server = Debug(keys)
+    server.place, server.folder = SYSTEM, tmp_path
+    line = server._line(port)
+    target = Target(port, pwd.getpwuid(os.geteuid()).pw_name, server._host_keys())
+    path = tmp_path / "status"
+
+    with subprocess.Popen([*line, "-d", "--status", str(path)], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while b"will not fork" not in process.stderr.readline():
+            pass
+        drain = threading.Thread(target=process.stderr.read)
+        drain.start()
+        assert not path.exists()
+        with session(client("openssh-9.2"), Named(target), keys):
+            assert [each["user"] for each in read_status(path).connections] == [target.user]
+        assert process.wait(PATIENCE) == 255
+        drain.join()
+    assert not path.exists()
+
+    subprocess.run([*line, "--status", str(path)], check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with suppress(ConfigError):
+            found = read_status(path)
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert found.header["listening"] == [[LOOPBACK, port]]
+    assert found.header["pid"] == found.pid
+    os.kill(found.pid, signal.SIGTERM)
+    while path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
