@@ -236,8 +236,8 @@ WORDS = st.sampled_from([
     "<unfinished ...>", "<... read resumed>", "<TCP:[1.2.3.4:5->6.7.8.9:10]>", "accept(", "dup2(", "close(",
     "+++ exited with 0 +++", "sa_family=AF_INET, sin_port=htons(22), sin_addr=inet_addr(", "[pid 9]",
     "iov_base=", "iov_len=", "clone(", "999999999999999999999", "-1", " EBADF", "shutdown(",
-    "socket(AF_INET, SOCK_STREAM", "{", "socketpair(", "[3, 4]", "getpeername(", "fcntl(", "F_DUPFD", "writev(",
-    "0x", "?",
+    "socket(AF_INET, SOCK_STREAM", "{", "socketpair(", "[3, 4]", "getpeername(", "fcntl(", "F_DUPFD",
+    "writev(", "0x", "?",
 ])  # fmt: skip
 
 
