@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias
 
@@ -87,7 +87,7 @@ class Packets:
 
     def __init__(self, file: BinaryIO, name: str = "the file") -> None:
         self.problems: dict[str, Problem] = {}
-        self._file = file
+        self._read_more: Callable[[int], bytes] = file.read
         self._name = name
         self._buffer = b""
         self._at = 0
@@ -95,7 +95,7 @@ class Packets:
         self._number = 0
         self._fill(2)
         if self._buffer[:2] == b"\x1f\x8b":
-            self._unpack()
+            self._unpack(file)
         self._fill(24)
         kind = kind_of(self._buffer)
         if kind is None:
@@ -110,11 +110,11 @@ class Packets:
 
     # -- bytes -----------------------------------------------------------------------------------
 
-    def _unpack(self) -> None:
+    def _unpack(self, file: BinaryIO) -> None:
         """Starts again, with what gzip holds."""
-        packed: Any = _Joined(self._buffer, self._file)
-        unpacked: Any = gzip.GzipFile(fileobj=packed, mode="rb")
-        self._file, self._buffer = unpacked, b""
+        packed: Any = _Joined(self._buffer, file)
+        self._read_more = gzip.GzipFile(fileobj=packed, mode="rb").read1  # of a file cut short, what there is
+        self._buffer = b""
 
     def _fill(self, size: int) -> bool:
         """Whether `size` bytes are at hand from `_at` on, after reading as far as needed."""
@@ -125,7 +125,7 @@ class Packets:
         self._gone += self._at
         self._at = 0
         try:
-            while missing > 0 and (more := self._file.read(max(missing, CHUNK))):
+            while missing > 0 and (more := self._read_more(max(missing, CHUNK))):
                 parts.append(more)
                 missing -= len(more)
         except (OSError, EOFError, zlib.error) as error:
