@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .upper import Upper
 
 _CHACHA: Final = "chacha20-poly1305"
+MAX_TEXT: Final = 400
+"""Longest sentence of an error, in characters."""
 
 
 class Exchanges:
@@ -100,7 +102,7 @@ class Exchanges:
         try:
             n = kex.negotiate()
         except NegotiationFailed as error:
-            said = {"text": str(error), "hint": error.hint, "clause": error.clause}
+            said = {"text": _short(str(error)), "hint": _short(error.hint), "clause": error.clause}
             self._tell.state("error", time, at, type="NegotiationFailed", **said)
             return
         if kex.first:
@@ -241,6 +243,11 @@ class Exchanges:
         for side in self._sides.values():
             if side.mode is Mode.HELD:
                 self.seal(side, "a part of the key exchange is missing", time)
+
+
+def _short(text: str) -> str:
+    """A sentence that may repeat a list of a thousand names, for people."""
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
 
 
 def exposed_to_terrapin(n: Negotiated) -> list[str]:

@@ -36,6 +36,8 @@ MAX_PREFACE: Final = 8192
 """Bytes in front of an identification, while nothing else says that the stream is SSH."""
 MAX_BAD_TAGS: Final = 3
 """Packets in a row that do not verify, before a direction is given up."""
+KEXINIT: Final = 20
+NEWKEYS: Final = 21
 _PREFIX: Final = b"SSH-"
 
 
@@ -57,7 +59,6 @@ class Passive:
         """When SYN, SYN ACK and ACK were seen."""
         self._now = opened.time
         self._closed = False
-        self._ssh1 = False
 
     @property
     def undecided(self) -> bool:
@@ -89,12 +90,15 @@ class Passive:
         """`length` bytes of one direction are missing; `frame` is the first one after them."""
         if self.ssh is False:
             return
-        side, self._now = self._sides[forward], time
+        side, self._now = self._sides[forward], max(self._now, time)
         if side.mode is Mode.IDENTIFICATION:
             if self.ssh is None and not self._begins_in_the_middle():
                 self.ssh = False
                 return
-            self._give_up(side, "the beginning is not in the capture", time, (frame, frame))
+            if self.ssh is None:
+                self._middle()
+            else:
+                self._give_up(side, "the beginning is not in the capture", time, (frame, frame))
         self._tell.state("gap", time, (frame, frame), forward, bytes=length)
         needed = side.inbound.needed() if side.mode is Mode.PACKETS else 0
         if needed and length <= needed:
@@ -108,12 +112,11 @@ class Passive:
 
     def ended(self, forward: bool, how: str, time: float, frame: int = 0) -> None:
         """Nothing more comes in one direction; `how` as in `streams.Ended`."""
-        if self.ssh is None and all(not each.total for each in self._sides.values()) and how != "fin":
-            self.ssh = False
         if self.ssh is False or self._sides[forward].ended:
             return
-        self._sides[forward].ended, self._now = True, time
-        self._tell.state("ended", time, (frame, frame), forward, how=how)
+        self._sides[forward].ended, self._now = True, max(self._now, time)
+        if self.ssh:
+            self._tell.state("ended", self._now, (frame, frame), forward, how=how)
         if all(side.ended for side in self._sides.values()):
             self.finish()
 
@@ -130,6 +133,9 @@ class Passive:
         for side in self._sides.values():
             if side.mode is Mode.IDENTIFICATION and side.total:
                 self._no_identification(side)
+            elif side.mode is Mode.PACKETS and side.inbound.buffered():
+                at = (side.first_frame, side.first_frame)
+                self._give_up(side, "it ends within a packet", self._now, at)
         self._upper.finish(self._now)
         client = self._sides[bool(self._tell.client)]
         server = self._sides[not self._tell.client]
@@ -167,9 +173,11 @@ class Passive:
     # --- identification
 
     def _received(self, side: Side, data: bytes, time: float, frame: int) -> None:
-        self._now = time
+        self._now = max(self._now, time)
         mode = side.mode
         if mode is Mode.PACKETS:
+            if not side.inbound.total_bytes and self._odd_start(side, data, time, frame):
+                return
             if not side.inbound.buffered():
                 side.first_frame = frame
             side.inbound.feed(data)
@@ -182,6 +190,21 @@ class Passive:
         else:
             self._upper.sealed(side, data, time, frame)
 
+    def _odd_start(self, side: Side, data: bytes, time: float, frame: int) -> bool:
+        """Names what begins like no packet of SSH-2: a line of text, or the first packet of SSH-1."""
+        if side.inbound.buffered() or len(data) < 6:
+            return False
+        ident, length = side.ident, int.from_bytes(data[:4], "big")
+        if data[:6].decode("latin-1").isprintable():
+            text = visible(data[:100].rstrip())
+            self._give_up(side, f"text in place of a packet: {text}", time, (frame, frame))
+        elif ident is not None and ident.protocol == "1.99" and data[5] != KEXINIT and (length + 4) % 8:
+            self._give_up(side, "SSH-1 follows, which is not read here", time, (frame, frame))
+        else:
+            return False
+        self._upper.sealed(side, data, time, frame)
+        return True
+
     def _identify(self, side: Side, data: bytes, time: float, frame: int) -> None:
         side.first_frame = side.first_frame or frame
         side.head = (side.head + data)[:4] if len(side.head) < 4 else side.head
@@ -193,15 +216,12 @@ class Passive:
             self.ssh = self.ssh or False
             self._give_up(side, str(error), time, (side.first_frame, frame))
             return
-        if self.ssh:
-            self._preface(side, time, frame)
         if found is None:
             return
         side.ident, rest = found
         if self.ssh is None:
             self._begin(time)
-        for each in self._sides.values():
-            self._preface(each, time, frame)
+        self._preface(side, time, frame)
         self._identified(side, side.ident, len(data) - len(rest), time, (side.first_frame, frame))
         side.first_frame = frame
         if rest and self.ssh:
@@ -271,7 +291,6 @@ class Passive:
         side.mode = Mode.PACKETS
         self._tell.late(time, at, side.forward, say)
         if ident.protocol.startswith("1.") and ident.protocol != "1.99":
-            self._ssh1 = True
             self.decide()
             for each in self._sides.values():
                 each.mode = Mode.SEALED if each.ident or each is side else each.mode
@@ -283,7 +302,7 @@ class Passive:
     def _no_identification(self, side: Side) -> None:
         who = "client" if side.forward is self._tell.client else "server"
         self._tell.state(
-            "error", self._now, (side.first_frame, side.first_frame), side.forward, type="ProtocolViolation",
+            "error", self._now, NOWHERE, side.forward, type="ProtocolViolation",
             text=f"the {who} did not begin with an SSH identification string but with:"
             f" {visible(side.reader.received)}",
             hint="Something that speaks another protocol.", clause="RFC 4253 4.2",
@@ -328,13 +347,13 @@ class Passive:
             side.forward, time, at, verified,
             seq=seq, epoch=epoch, context=context, payload=payload, lengths=lengths,
         )  # fmt: skip
-        if number == 20:
+        if number == KEXINIT:
             marked = self._exchanges.on_kexinit(side, payload, time, at)
             if self._tell.client is None and marked is not None:
                 self._decided(side.forward if marked == "client" else not side.forward)
             elif self._tell.client is None and self._tell.full:
                 self.decide()
-        elif number == 21:
+        elif number == NEWKEYS:
             self.decide()
             self._exchanges.on_newkeys(side, time, at, self._upper)
         elif 30 <= number < 50:

@@ -62,6 +62,8 @@ class _Waiting:
     stream: int
     frame: Frame | None
     seen: list[Seen] = field(default_factory=list)
+    before: list[Seen] = field(default_factory=list)
+    """What is told of the connection before the frame."""
 
 
 class Reading:
@@ -120,16 +122,27 @@ class Reading:
 
     def _sink(self, seen: Seen) -> None:
         """Puts a record to the frame that completed it where that still waits, else to the end."""
-        frame = seen.frames[1]
         self._judge(seen)
+        place = self._place(seen)
+        if place is None:
+            self._queue.append(_Waiting(seen.stream, None, [seen]))
+        else:
+            place.append(seen)
+
+    def _place(self, seen: Seen) -> list[Seen] | None:
+        """Where `seen` belongs among what waits of its stream; without a frame, after what was told last."""
+        frame, first = seen.frames[1], None
         for waiting in reversed(self._queue):
-            if waiting.stream == seen.stream and waiting.frame is not None:
-                if waiting.frame.number == frame:
-                    waiting.seen.append(seen)
-                    return
-                if waiting.frame.number < frame:
-                    break
-        self._queue.append(_Waiting(seen.stream, None, [seen]))
+            if waiting.stream != seen.stream:
+                continue
+            if waiting.frame is None:
+                return None
+            if waiting.frame.number == frame or (not frame and waiting.seen):
+                return waiting.seen
+            if frame and waiting.frame.number < frame:
+                return None
+            first = waiting
+        return first.before if first is not None else None
 
     def _ready(self) -> Iterable[Frame | Seen]:
         """What need not wait any longer, in order."""
@@ -143,6 +156,7 @@ class Reading:
                 passive.settle()
                 continue
             queue.popleft()
+            yield from first.before
             if first.seen or passive is not None:
                 if first.frame is not None:
                     yield first.frame

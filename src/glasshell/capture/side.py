@@ -130,7 +130,7 @@ class Side:
     mode: Mode = Mode.IDENTIFICATION
     reader: IdentificationReader = field(default_factory=lambda: IdentificationReader("client", parse_lax))
     ident: Identification | None = None
-    inbound: Inbound = field(default_factory=Inbound)
+    inbound: Inbound = field(default_factory=lambda: Inbound(lenient=True))
     offer: Offer | None = None
     """The KEXINIT of `kex`, until the roles are known."""
     kex: Kex | None = None

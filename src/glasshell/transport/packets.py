@@ -100,9 +100,13 @@ class Outbound:
 
 
 class Inbound:
-    """What the peer sends: `feed` bytes, then `next()` until it returns None."""
+    """What the peer sends: `feed` bytes, then `next()` until it returns None.
 
-    def __init__(self) -> None:
+    `lenient`: a packet in clear may be of a size that is no multiple of 8, for whoever only watches.
+    """
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        self._lenient = lenient
         self.seq = 0
         self.epoch = 0
         self.opener: Opener = Null()
@@ -196,7 +200,7 @@ class Inbound:
         counted = length + 4 - opener.aad_length
         if length > MAX_PACKET_LENGTH or counted < opener.block_size or length < 8:
             raise ProtocolViolation(f"packet_length {length} is out of bounds", clause="RFC 4253 6.1")
-        if counted % opener.block_size:
+        if counted % opener.block_size and not (self._lenient and not self.epoch):
             raise ProtocolViolation(
                 f"packet_length {length} is no multiple of the block size", clause="RFC 4253 6"
             )
