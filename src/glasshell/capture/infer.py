@@ -33,6 +33,8 @@ MAX_FAILURE: Final = 256
 MIN_FAILURE: Final = 15
 """Bytes of the shortest failure that names a method, `password` being the shortest common one."""
 ECHO_SECONDS: Final = 1.0
+MAX_ECHO: Final = 1000
+"""Bytes of the longest answer that counts as an echo; window adjustments have the size of key strokes too."""
 MIN_KEYSTROKES: Final = 8
 BULK_BYTES: Final = 100_000
 
@@ -154,7 +156,7 @@ class Traffic:
                 self._typed_at = time
                 self._rhythm(time)
         elif self._typed_at is not None:
-            self.echoes += time - self._typed_at <= ECHO_SECONDS
+            self.echoes += time - self._typed_at <= ECHO_SECONDS and sum(sizes) <= MAX_ECHO
             self._typed_at = None
 
     def _is_keystroke(self, size: int) -> bool:

@@ -78,7 +78,7 @@ class KeyLog:
             self._bad(source, number, "not `cookie secret` nor `cookie PRIVATE_KEY|SHARED_SECRET secret`")
             return
         cookie, value = _hex(words[0]), _hex(words[-1])
-        if len(cookie) != COOKIE_SIZE:
+        if len(words[0]) != 2 * COOKIE_SIZE or not cookie:
             self._bad(source, number, "the cookie is not 32 hexadecimal digits")
         elif not value:
             self._bad(source, number, "the secret is not hexadecimal")
