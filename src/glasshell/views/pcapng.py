@@ -123,6 +123,12 @@ class Pcapng:
     def close(self) -> None:
         """Closes the file; what is told afterwards is not written."""
         if self._descriptor is not None:
+            with suppress(OSError):
+                self._write(b"".join(self._story.rest()))
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -134,7 +140,7 @@ class Pcapng:
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
-            self.close()
+            self._shut()
             raise
         self._size += len(data)
 
@@ -147,6 +153,7 @@ class _Story:
         self._start = 0
         """Nanoseconds since 1970 at which the records' time is 0."""
         self._client = True
+        self._now = 0.0
         self._connecting = 0.0
         self._talk: Conversation | None = None
         self._comments: dict[bool, list[str]] = {True: [], False: []}
@@ -160,6 +167,7 @@ class _Story:
 
     def hear(self, record: MessageRecord | StateRecord | WireRecord) -> Iterator[bytes]:
         """The packets that a record brings."""
+        self._now = record.time
         if isinstance(record, WireRecord):
             yield from self._wire(record)
             return
@@ -168,6 +176,11 @@ class _Story:
             self._message(record, phase)
         else:
             yield from self._state(record, phase)
+
+    def rest(self) -> Iterator[bytes]:
+        """What waits for bytes that do not come any more."""
+        if self._talk is not None and False not in self._ended:
+            yield from self._bytes(self._now, False, b"", 0)
 
     # --- what is said
 
@@ -223,6 +236,7 @@ class _Story:
                 error = bool(facts.get("error"))
                 yield from self._end(record.time, sent=False, reset=error)
             case "closed":
+                yield from self.rest()
                 yield from self._end(record.time, sent=True, reset=False)
 
     def _connected(self, facts: Any, began: float, done: float) -> Iterator[bytes]:
@@ -241,7 +255,7 @@ class _Story:
             self._packing[record.sent].told(size)
         if not record.sent:
             self._reads.append((record.time, self._frames + 1))
-        yield from self._bytes(record.time, record.sent, record.data, record.partial)
+        yield from self._bytes(record.time, record.sent, record.data, 0 if record.sent else record.partial)
 
     def _bytes(self, time: float, sent: bool, data: bytes, partial: int) -> Iterator[bytes]:
         assert self._talk is not None
@@ -252,7 +266,8 @@ class _Story:
     def _end(self, time: float, *, sent: bool, reset: bool) -> Iterator[bytes]:
         if self._talk is None or sent in self._ended:
             return
-        yield from self._bytes(time, sent, b"", 0)
+        if not sent:
+            yield from self.rest()
         self._ended |= {True, False} if reset else {sent}
         client = sent == self._client
         frames = self._talk.reset(client=client) if reset else self._talk.fin(client=client)
