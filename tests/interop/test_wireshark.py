@@ -15,13 +15,15 @@ import pytest
 import glasshell
 from glasshell.aio.gatekeeper import KnownUsers
 from glasshell.aio.session import ServerSession
+from glasshell.errors import ConnectionLost
 from glasshell.keys.openssh import load_private_key
 from glasshell.keys.public import load_public_key
 from glasshell.observe.record import Heard, KeyRecord, MessageRecord
 from glasshell.policy import Policy
 from glasshell.views.keylog import KeyLog
 from glasshell.views.pcapng import Pcapng
-from tests.interop.kit import connect, file_with, payload, talk
+from tests.interop.conftest import Start
+from tests.interop.kit import AllAlgorithms, connect, everything, file_with, payload, talk
 from tests.interop.peers import Client, Keys, Server, Target
 from tests.interop.wireshark import Tshark
 from tests.needs import absent
@@ -57,6 +59,7 @@ class Files:
     """Every way of writing a connection down: with its secrets, without, and the key log beside it."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.whole, self.bare = folder / "whole.pcapng", folder / "bare.pcapng"
         self.key_log = folder / "keys"
         self.witness = Witness()
@@ -247,3 +250,76 @@ def test_capinfos_and_editcap_read_it(
     assert lines["Capture application"].strip() == f"glasshell {glasshell.__version__}"
     assert lines["Strict time order"].strip() == "True"
     assert lines["Number of decryption secrets in file"].strip() == "1"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kex": ("diffie-hellman-group14-sha256",)},
+        {"kex": ("diffie-hellman-group-exchange-sha256",)},
+        {"ciphers": ("chacha20-poly1305@openssh.com",)},
+        {"ciphers": ("aes256-ctr",), "macs": ("hmac-sha2-256",)},
+    ],
+    ids=lambda changes: str(next(iter(changes.values()))[0]),
+)
+def test_what_else_it_follows(
+    changes: dict[str, tuple[str, ...]], start: Start, keys: Keys, files: Files
+) -> None:
+    """The long lines of Diffie-Hellman, both forms of one exchange side by side, and other ciphers."""
+    at = start(AllAlgorithms("10.6", keys))
+
+    async def work() -> None:
+        async with connect(at.target, keys, policy=everything(**changes), sinks=files.sinks) as connection:
+            await connection.run("exit 0")
+
+    talk(work())
+    files.judge(Tshark("4.6", at.target.port))
+
+
+def test_a_connection_that_dies_in_the_middle(
+    server: Callable[[str], Server], keys: Keys, files: Files
+) -> None:
+    at = server("openssh-10.6")
+
+    async def work() -> None:
+        policy = Policy.client(login_grace=0).for_wireshark()
+        async with connect(at.target, keys, policy=policy, sinks=files.sinks) as connection:
+            with pytest.raises(ConnectionLost):
+                await connection.run("head -c 3000000 /dev/zero; kill -9 $PPID", encoding=None)
+
+    talk(work())
+    tshark = Tshark("4.6", at.target.port)
+    files.judge(tshark)
+    rows = tshark.fields(files.whole, "tcp.flags.fin", "tcp.flags.reset")
+    assert any(end in ("1", "True") for row in rows[-3:] for end in row)
+
+
+def test_both_ends_of_a_connection_over_ipv6(keys: Keys, tmp_path: Path) -> None:
+    ends = [Files(tmp_path / side) for side in ("client", "server")]
+    host = keys.host()
+
+    async def answer(session: ServerSession) -> int:
+        session.stdout.write(await session.stdin.read())
+        return 0
+
+    async def work() -> int:
+        users = KnownUsers({"ada": [load_public_key(keys.user().public)[0]]})
+        async with glasshell.serve(
+            "::1", 0, host_keys=[load_private_key(host.private.read_bytes())], gatekeeper=users,
+            handler=answer, policy=Policy.server().for_wireshark(), sinks=lambda peer: ends[1].sinks,
+        ) as running:  # fmt: skip
+            target = Target(running.port, "ada", (host.public,), "::1")
+            async with connect(target, keys, sinks=ends[0].sinks) as connection:
+                data = payload(200_000)
+                assert (await connection.run("x", input=data, encoding=None)).stdout == data
+            return running.port
+
+    port = talk(work())
+    for end in ends:
+        tshark = Tshark("4.6", port)
+        assert tshark.complaints(end.whole) == ""
+        assert tshark.messages(end.whole) == end.witness.messages
+        rows = tshark.fields(end.whole, "ipv6.src", "tcp.srcport")
+        assert rows[0][0] == "::1"
+        assert {row[1] for row in rows[1:2]} == {str(port)}
+    assert ends[0].witness.messages == ends[1].witness.messages
