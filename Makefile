@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz stamps peers clean
+.PHONY: help demo test lint bench gigabyte fuzz stamps peers clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ lint: $(READY)  ## ruff, and mypy in strict mode
 
 bench: $(READY)  ## what costs how much, beside OpenSSH (make peers first)
 	$(RUN) tests.bench
+
+gigabyte: $(READY)  ## a capture of 1 GB is read within 300 MB of memory, beside tshark
+	$(RUN) tests.bench.captures 1000
 
 fuzz: $(READY)  ## the property tests again, with many and random examples
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz $(ARGS)
