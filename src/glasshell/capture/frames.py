@@ -62,11 +62,14 @@ class Frames:
             number, time, link, buffer, start, end, original = packet
             self.packets = number
             found: Any = plain(buffer, start, end) if link == 1 else True
+            outer: tuple[tuple[str, str], ...] = ()
             if found is True:
                 cut = original - (end - start)
                 found = self._layers.segment(link, buffer[start:end], cut, number)
+                outer = self._layers.outer
             if found:
-                yield Frame(number, time / 1_000_000_000, original, *found, time_ns=time)  # type: ignore[misc]
+                seconds = time / 1_000_000_000
+                yield Frame(number, seconds, original, *found, time_ns=time, outer=outer)  # type: ignore[misc]
 
     def _plain(self, buffer: bytes, start: int, end: int) -> Any:
         """The fields of a `Segment`; False where there is none, True where `layers` must look."""

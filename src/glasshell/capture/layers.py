@@ -119,6 +119,8 @@ class Layers:
         self._problems = problems
         self._fragments: dict[tuple[Any, ...], _Pieces] = {}
         self._ends = ("", "")
+        self.outer: tuple[tuple[str, str], ...] = ()
+        """Source and destination of the IP headers around the innermost one of the latest packet."""
         self._missing = 0
         self._links: dict[int, Callable[[bytes], Step]] = {
             number: getattr(self, name) for number, name in LINKS.items()
@@ -140,6 +142,7 @@ class Layers:
             note(self._problems, f"link type {link} is not read", number)
             return None
         self._missing = cut
+        self._ends, self.outer = ("", ""), ()
         step: Step = (read, packet)
         try:
             for _ in range(MAX_DEPTH):
@@ -235,7 +238,7 @@ class Layers:
         size = header.hl * 4
         if header.len and header.len < size:
             raise _Broken("an IPv4 packet shorter than its header")
-        self._ends = address(header.src), address(header.dst)
+        self._between(address(header.src), address(header.dst))
         if header.len:  # 0: the network card was to cut it up (TSO)
             self._missing = max(header.len - len(data), 0)
         payload = bytes(header.data)
@@ -251,7 +254,7 @@ class Layers:
         header = _Ipv6(data)
         if header.v != 6:
             raise _Broken("an IPv6 header of another version")
-        self._ends = address(header.src), address(header.dst)
+        self._between(address(header.src), address(header.dst))
         if header.plen:
             self._missing = max(40 + header.plen - len(data), 0)
         payload = bytes(header.data)
@@ -265,6 +268,11 @@ class Layers:
                     return None
                 payload = whole
         return self._protocol(kind, payload)
+
+    def _between(self, source: str, destination: str) -> None:
+        if self._ends[0]:
+            self.outer += (self._ends,)
+        self._ends = source, destination
 
     def _protocol(self, kind: int, data: bytes) -> Step:
         read = self._protocols.get(kind)

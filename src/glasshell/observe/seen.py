@@ -57,6 +57,7 @@ class Frame:
     relative_seq: int = 0
     relative_ack: int = 0
     call: Call | None = None
+    outer: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
