@@ -72,14 +72,13 @@ class Exchanges:
         if offer is None:
             kex.incomplete = True
             return None
-        if kex.first:
-            self._tell.late(
-                time, at, side.forward,
-                lambda sent: (
-                    "hassh", dict(zip(("hash", "algorithms"), offer.hassh("client" if sent else "server"),
-                                      strict=True)),
-                ),
-            )  # fmt: skip
+        self._tell.late(
+            time, at, side.forward,
+            lambda sent: (
+                "hassh", dict(zip(("hash", "algorithms"), offer.hassh("client" if sent else "server"),
+                                  strict=True)),
+            ),
+        )  # fmt: skip
         if self._tell.client is not None:
             self._offer(side, time, at)
         return marked_role(offer) if kex.first else None

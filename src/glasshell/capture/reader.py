@@ -117,6 +117,9 @@ class Reading:
         if known.ssh is False:
             self._source.drop(number)
             del self._watched[number]
+            for waiting in self._queue:
+                if waiting.stream == number:
+                    waiting.frame = None
         elif known.over:
             del self._watched[number]
 
@@ -157,10 +160,9 @@ class Reading:
                 continue
             queue.popleft()
             yield from first.before
-            if first.seen or passive is not None:
-                if first.frame is not None:
-                    yield first.frame
-                yield from first.seen
+            if first.frame is not None and (passive is None or passive.ssh):
+                yield first.frame
+            yield from first.seen
 
     # --- what went wrong
 

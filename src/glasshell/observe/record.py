@@ -195,7 +195,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
         "syn_ack ack",
     ),
     "hassh": (
-        "the fingerprint of one side's first KEXINIT, and the text it is the MD5 of", "hash algorithms"
+        "the fingerprint of one side's KEXINIT, and the text it is the MD5 of", "hash algorithms"
     ),
     "terrapin": (
         "whether what was agreed on is open to CVE-2023-48795, and by which algorithms", "exposed by strict"
