@@ -118,6 +118,8 @@ class Clock:
                 return Phase.AUTHENTICATION
             case "authenticated":
                 return Phase.CONNECTION
+            case "inferred" if record.facts.get("what") == "authenticated":
+                return Phase.CONNECTION
             case "eof" | "error" | "closed":
                 return Phase.TEARDOWN
         return self.phase

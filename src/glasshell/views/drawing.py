@@ -32,7 +32,7 @@ INDENT, SHORT_INDENT = HEAD + 1, 12
 
 COLORS: Final = {
     "tcp": "bright_black", "transport": "cyan", "kex": "magenta", "auth": "yellow",
-    "connection": "green", "session": "green", "error": "bold red", "view": "red",
+    "connection": "green", "session": "green", "error": "bold red", "view": "red", "capture": "blue",
 }  # fmt: skip
 WAITING, OWN = "blue", "bright_magenta"
 
@@ -113,8 +113,9 @@ def _parts(timeline: Timeline, width: int) -> Iterator[RenderableType]:
 
 def _title(timeline: Timeline, width: int) -> Text:
     told = timeline.told
-    arrow = {"client": "→", "server": "←"}.get(told.role, "·")
-    sides = (f"{told.role} {told.software}".strip(), arrow, f"{told.peer_software} {told.peer}".strip())
+    arrow = {"client": "→", "server": "←", "network": "→"}.get(told.role, "·")
+    role = "client" if told.role == "network" else told.role
+    sides = (f"{role} {told.software}".strip(), arrow, f"{told.peer_software} {told.peer}".strip())
     text = Text(" ".join(side for side in sides if side), style="bold", overflow="ellipsis", no_wrap=True)
     text.truncate(width, overflow="ellipsis")
     return text
@@ -238,7 +239,8 @@ def _phases(timeline: Timeline, width: int) -> Table:
     for _ in range(3):
         table.add_column(justify="right", width=9, no_wrap=True)
     table.add_column(no_wrap=True)
-    head = ("phase", ""), ("ms", ""), ("█ waiting", WAITING), ("▓ own", OWN)
+    by, own_by = ("server", "client") if timeline.told.role == "network" else ("waiting", "own")
+    head = ("phase", ""), ("ms", ""), (f"█ {by}", WAITING), (f"▓ {own_by}", OWN)
     table.add_row(*(Text(word, style=f"bold {color}".strip()) for word, color in head))
     for phase, spent in sorted(clock.spent.items()):
         columns = round(spent.total / longest * bar)
@@ -259,7 +261,8 @@ def _totals(timeline: Timeline) -> Text:
     told = timeline.told
     trips = timeline.trips.depth
     parts = [f"{trips} round trip{'' if trips == 1 else 's'}"]
-    for sent, verb in ((True, "sent"), (False, "received")):
+    verbs = ("client", "server") if told.role == "network" else ("sent", "received")
+    for sent, verb in zip((True, False), verbs, strict=True):
         parts.append(f"{verb} {told.messages[sent]} messages, {size_text(told.octets[sent])}")
     if told.rekeys:
         parts.append(f"{told.rekeys} key re-exchange{'' if told.rekeys == 1 else 's'}")

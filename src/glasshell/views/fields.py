@@ -23,7 +23,7 @@ from ..wire import visible
 from .fieldtable import ALIASES, FIELDS, FieldRow, Source
 from .filter import Filter, Kind, parse_filter
 
-__all__ = ["Layout", "Row", "compile_filter", "find_field", "rows", "show", "values_of"]
+__all__ = ["Layout", "Row", "Rows", "compile_filter", "find_field", "show", "values_of"]
 
 REDACTED: Final = "<redacted>"
 
@@ -73,22 +73,72 @@ def compile_filter(text: str) -> Filter:
 # --- rows
 
 
-def rows(items: Iterable[Frame | Seen]) -> Iterator[Row]:
-    """Gathers what a capture tells into rows: a frame, then the records that follow it until the next one."""
-    row: Row | None = None
-    for item in items:
-        if isinstance(item, Seen):
-            row = row or Row(None)
+class Rows:
+    """Gathers what a capture tells into rows: a frame, and the records that end in it.
+
+    `take` each item in its order, `end` after the last; both return the row that is complete now, if there is
+    one. As in tshark, a frame in the middle of a packet, which neither begins nor ends in it, has no row.
+    """
+
+    def __init__(self) -> None:
+        self._row: Row | None = None
+        self._told: dict[tuple[int, str, int], int] = {}
+
+    def take(self, item: Frame | Seen) -> Row | None:
+        """One frame or record."""
+        if isinstance(item, Frame):
+            done = self.end()
+            self._row = Row(item)
+            return done
+        row = self._row
+        if row is not None and row.frame is not None and item.frames[1] == row.frame.number:
             row.seen.append(item)
-            continue
-        if row is not None:
-            yield row
-        row = Row(item)
-    if row is not None:
-        yield row
+        return None
+
+    def end(self) -> Row | None:
+        """The last row, unless its frame is one of those in the middle."""
+        row, self._row = self._row, None
+        if row is None or row.frame is None:
+            return None
+        frame = row.frame
+        key = (frame.stream, frame.source, frame.source_port)
+        due = self._told.get(key, frame.relative_seq)
+        if len(self._told) >= MAX_FLOWS:
+            self._told.clear()
+        self._told[key] = _told_up_to(row.seen, due, frame.relative_seq + len(frame.payload))
+        middle = frame.relative_seq > due and not any(_is_packet(seen) for seen in row.seen)
+        return None if middle else row
+
+
+MAX_FLOWS: Final = 1 << 16
+"""Directions that are followed; beyond that it begins afresh."""
+
+
+def _is_packet(seen: Seen) -> bool:
+    record = seen.record
+    return record.name in PACKETS if isinstance(record, StateRecord) else isinstance(record, MessageRecord)
+
+
+def _told_up_to(records: Iterable[Seen], due: int, end: int) -> int:
+    """Up to which byte of its direction the records of a frame tell, that has bytes up to `end`."""
+    for seen in records:
+        record = seen.record
+        if isinstance(record, MessageRecord):
+            due += record.wire_length
+        elif isinstance(record, StateRecord):
+            if record.name in ("encrypted", "preface_line"):
+                due = end
+            elif record.name in IDENTIFICATION:
+                due += int(record.facts.get("length", 0))
+            elif record.name == "gap":
+                due += int(record.facts.get("bytes", 0))
+    return due if due <= end else end
 
 
 # --- values
+
+AUTHORITY: Final = "Certified.signature_key"
+"""What stands in the key of a certificate's authority is not what the key that it certifies has."""
 
 Paths: TypeAlias = "Mapping[str, Sequence[tuple[str, Source]]]"
 """Declared field -> the names it has values for."""
@@ -110,7 +160,8 @@ def values_of(row: Row, names: Iterable[str], *, show_secrets: bool = False) -> 
         if walk.paths and not isinstance(record, StateRecord):
             declared = lookup(record.context, record.number)
             if declared is not None:
-                walk.fields(describe(record.payload, record.context), declared.__name__, record.payload)
+                shown = describe(record.payload, record.context)
+                walk.fields(shown[1:], declared.__name__, record.payload)  # the first one is the number
     for name in wanted & ONCE:
         del found[name][1:]
     return found
@@ -147,7 +198,8 @@ class _Walk:
                 self._above.pop()
 
     def _applies(self, source: Source, beside: Sequence[Shown]) -> bool:
-        if source.within and not any(each in source.within for each in self._above):
+        above = self._above
+        if source.within and (AUTHORITY in above or not any(each in source.within for each in above)):
             return False
         if source.when is None:
             return True
@@ -197,7 +249,7 @@ def _taken(source: Source, shown: Shown, payload: bytes) -> Any:
 def _ends(frame: Frame, side: int, version: int) -> Iterator[str]:
     """The addresses of one side, from the outermost header to the innermost."""
     inner = (frame.source, frame.destination)
-    for pair in (*getattr(frame, "outer", ()), inner):
+    for pair in (*frame.outer, inner):
         if (":" in pair[side]) == (version == 6):
             yield pair[side]
 
@@ -259,13 +311,11 @@ def _of_message(attribute: str) -> Callable[[Seen, Frame | None], Iterable[Any]]
 def _protocol(seen: Seen, _: Frame | None) -> Iterable[str]:
     record = seen.record
     if isinstance(record, StateRecord) and record.name in IDENTIFICATION:
-        yield str(record.facts.get("line", ""))
+        yield str(record.facts.get("line", "")).partition(NUL)[0]
 
 
 def _direction(seen: Seen, _: Frame | None) -> Iterable[bool]:
-    record = seen.record
-    packet = isinstance(record, MessageRecord) or record.name in PACKETS  # type: ignore[union-attr]
-    if packet and seen.client is not None:
+    if _is_packet(seen) and seen.client is not None:
         yield not seen.client
 
 
@@ -283,7 +333,7 @@ def _length_encrypted(seen: Seen, frame: Frame | None) -> Iterable[bytes]:
     if frame is None or not isinstance(record, StateRecord) or record.name != "encrypted":
         return
     size = int(record.facts.get("bytes", 0))
-    if not record.facts.get("packet_length") and LENGTH < size <= len(frame.payload):
+    if record.facts.get("packets") is None and LENGTH < size <= len(frame.payload):
         yield frame.payload[-size:][:LENGTH]
 
 
@@ -313,6 +363,9 @@ def _of_sftp(what: Callable[[SubsystemRecord], Any]) -> Callable[[Seen, Frame | 
 
     return told
 
+
+NUL: Final = "\\000"
+"""How a line has a zero byte; tshark's strings end at one."""
 
 IDENTIFICATION: Final = frozenset({"identification_sent", "identification_received"})
 PACKETS: Final = IDENTIFICATION | {"encrypted"}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ..errors import ConfigError
 from ..observe.dissect import to_dict
-from ..observe.record import MessageRecord, Record, StateRecord
+from ..observe.record import MessageRecord, Record, StateRecord, SubsystemRecord
 from ..wire import Secret, visible
 
 SCHEMA: Final = 1
@@ -31,12 +31,7 @@ class JsonLines:
         if not self._begun:
             self._begun = True
             self._line(header(record))
-        if isinstance(record, MessageRecord):
-            self._line(message_object(record))
-        else:
-            facts = {name: plain(value) for name, value in record.facts.items()}
-            shown = {"time": seconds(record.time), "type": "state", "name": record.name, "facts": facts}
-            self._line(shown)
+        self._line(record_object(record))
 
     def _line(self, shown: Mapping[str, Any]) -> None:
         self._write(compact(shown) + "\n")
@@ -58,6 +53,16 @@ def origin(record: Record) -> dict[str, Any]:
     return {}
 
 
+def record_object(record: Record | SubsystemRecord) -> dict[str, Any]:
+    """One record as an object."""
+    if isinstance(record, MessageRecord):
+        return message_object(record)
+    if isinstance(record, SubsystemRecord):
+        return subsystem_object(record)
+    facts = {name: plain(value) for name, value in record.facts.items()}
+    return {"time": seconds(record.time), "type": "state", "name": record.name, "facts": facts}
+
+
 def message_object(record: MessageRecord) -> dict[str, Any]:
     """One message as an object."""
     shown = to_dict(record.payload, record.context)
@@ -74,6 +79,17 @@ def envelope(record: MessageRecord, name: str) -> dict[str, Any]:
         "context": record.context, "direction": "sent" if record.sent else "received", "seq": record.seq,
         "epoch": record.epoch, "packet_length": record.packet_length,
         "padding_length": record.padding_length, "wire_length": record.wire_length,
+    }  # fmt: skip
+
+
+def subsystem_object(record: SubsystemRecord) -> dict[str, Any]:
+    """One packet of a subsystem as an object."""
+    shown = to_dict(record.payload, record.context)
+    return {
+        "time": seconds(record.time), "type": "subsystem", "name": shown["name"], "number": record.number,
+        "context": record.context, "direction": "sent" if record.sent else "received",
+        "channel": record.channel, "clause": shown["clause"], "fields": plain(shown["fields"]),
+        **({"malformed": plain(shown["malformed"])} if "malformed" in shown else {}),
     }  # fmt: skip
 
 

@@ -99,6 +99,17 @@ def _verdict(f: Mapping[str, Any]) -> str:
     return words(f.get("how", ""), where)
 
 
+INFERRED: Final = {
+    "authenticated": "login succeeded", "authentication_failed": "attempt failed",
+    "no_login": "no login seen",
+}  # fmt: skip
+"""What lengths give away, in words."""
+
+
+def _why(f: Mapping[str, Any]) -> str:
+    return f"({f['evidence']})" if f.get("evidence") else ""
+
+
 def _judged(f: Mapping[str, Any]) -> str:
     word = "partial" if f.get("partial") else "accepted" if f.get("accepted") else "refused"
     return words(f.get("user", ""), f.get("method", ""), word, f.get("fingerprint", ""))
@@ -142,6 +153,10 @@ STATES: Final[dict[str, tuple[str, str, bool | None, _Told]]] = {
     "exit_status": ("session", "exit", None, _fields("status", "signal")),
     "forward": ("connection", "forwarding", None, _fields("kind", "listen", "target")),
     "sink_dropped": ("view", "sink dropped", None, _fields("sink", "error")),
+    "gap": ("capture", "bytes missing", None, lambda f: size_text(int(f.get("bytes", 0)))),
+    "not_decrypted": ("capture", "cannot be read", None, _fields("why")),
+    "inferred": ("capture", "inferred", None, lambda f: words(INFERRED.get(f.get("what", ""), ""), _why(f))),
+    "ended": ("tcp", "end of one direction", None, _fields("how")),
     "error": ("error", "error", None, _fields("text")),
     "eof": ("tcp", "end of stream", False, lambda f: ""),
     "closed": ("tcp", "closed", None, _bytes),
@@ -207,6 +222,9 @@ class Timeline:
     def _state(self, record: StateRecord, phase: Phase) -> None:
         facts = record.facts
         self._remember(record.name, facts)
+        if record.name == "encrypted":
+            self._unread(record, phase)
+            return
         shown = STATES.get(record.name)
         if shown is None:
             return
@@ -220,6 +238,14 @@ class Timeline:
         if record.name == "kex_done" and self.encrypted is None:
             self.encrypted = row
 
+    def _unread(self, record: StateRecord, phase: Phase) -> None:
+        """A stretch that nobody could read: runs of them are one line, as those of data are."""
+        row = self._row(record, phase, "capture", "encrypted")
+        row.sent = bool(record.facts.get("sent"))
+        row.size = int(record.facts.get("bytes", 0))
+        self.told.octets[row.sent] += row.size
+        self.lines.add_bulk(row, (row.sent, -1, 0))
+
     def _row(self, record: Record, phase: Phase, in_layer: str, name: str) -> Row:
         """The line of `record`, without its facts."""
         return Row(record.time, phase, in_layer, name)
@@ -232,6 +258,8 @@ class Timeline:
             case "connected" | "accepted":
                 told.peer = _place(facts)
                 told.role = told.role or ("client" if name == "connected" else "server")
+            case "identification_sent" if told.role == "network":
+                told.software = text_of(facts.get("line", ""))
             case "identification_received":
                 told.peer_software = text_of(facts.get("software") or facts.get("line", ""))
             case "kex_started" if facts.get("first") is False:
