@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "ssh": "log in to a server, or run a command there",
     "sshd": "serve logins",
     "keygen": "make, show and change keys",
+    "inspect": "the SSH connections of a capture file, decrypted where there are keys",
     "ps": "every SSH connection of this machine",
     "top": "the same live, and what passes in those of our servers",
     "doctor": "walk through a login, and say what fails and why",
