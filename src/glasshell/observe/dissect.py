@@ -124,7 +124,10 @@ def _plain(message: Struct) -> str:
     shown = [(f, getattr(message, f.name)) for f in message.FIELDS]
     told = [(f, value) for f, value in shown if value is not None and f.name != "language"]
     bare = len(told) == 1 and told[0][0].name not in LABELS
-    return _join(_value(f, v) if bare or f.choice else f"{_label(f)}={_value(f, v)}" for f, v in told)
+    return _join(
+        _value(f, v) if bare or f.choice or isinstance(v, Struct) else f"{_label(f)}={_value(f, v)}"
+        for f, v in told
+    )
 
 
 def _label(field: Field) -> str:

@@ -8,15 +8,19 @@ from typing import IO, Any, Final
 
 from ..explain.course import sentence
 from ..explain.phases import Phase
-from ..observe.record import MessageRecord, StateRecord, SubsystemRecord
+from ..observe.record import MessageRecord, Record, StateRecord, SubsystemRecord
 from ..observe.seen import Seen
+from .drawing import fit
 from .lines import text_of, words
-from .timeline import INFERRED, Row, Timeline, size_text
+from .timeline import INFERRED, STATES, Row, Timeline, size_text
 
 __all__ = ["Connections"]
 
 MAX_TOLD: Final = 20
 """Most lines of one kind in a header."""
+
+MAX_LINE: Final = 200
+"""Longest line of a header, in characters."""
 
 LABEL: Final = 12
 
@@ -49,6 +53,7 @@ class Captured(Timeline):
             if record.epoch:
                 self.verified[seen.verified] += 1
         else:
+            record = _directed(record, seen)
             self._state_of(record, seen.client)
         self(record)
 
@@ -78,18 +83,35 @@ class Captured(Timeline):
             case _ if name in KEPT:
                 self.facts[name] = facts
 
+    def _row(self, record: Record, phase: Phase, in_layer: str, name: str) -> Row:
+        if (
+            isinstance(record, StateRecord)
+            and record.name == "host_key"
+            and record.facts["verified"] is not True
+        ):
+            name = f"host key, signature {'wrong' if record.facts['verified'] is False else 'not checked'}"
+        return super()._row(record, phase, in_layer, name)
+
     @property
     def unseen(self) -> list[str]:
         """The phases that the capture shows nothing of."""
         return [phase.title for phase in Phase if phase not in self.clock.spent]
 
 
+def _directed(record: StateRecord, seen: Seen) -> StateRecord:
+    """A state with what only its `Seen` tells: who sent it, and whether it was verified."""
+    more: dict[str, Any] = {"verified": seen.verified} if record.name == "host_key" else {}
+    if seen.client is not None and record.name in ("encrypted", "gap", "ended"):
+        more["sent"] = seen.client
+    return StateRecord(record.time, record.name, {**record.facts, **more}) if more else record
+
+
 FILE_DATA: Final = frozenset({5, 6, 103})
 """READ, WRITE and DATA of SFTP come in runs."""
 
 KEPT: Final = frozenset({
-    "started", "connected", "identification_sent", "identification_received", "host_key", "terrapin",
-    "authenticated", "traffic",
+    "started", "connected", "identification_sent", "identification_received", "negotiated", "host_key",
+    "terrapin", "authenticated", "traffic", "tcp_handshake",
 })  # fmt: skip
 
 
@@ -127,9 +149,10 @@ class Connections:
         self.drawn += 1
         title, *lines = header_lines(captured)
         bold, plain = ("\x1b[1m", "\x1b[0m") if self._color else ("", "")
-        self._out.write(f"{bold}{title}{plain}\n")
+        self._out.write(f"{bold}{fit(title, getattr(self._out, 'encoding', None))}{plain}\n")
         for label, text in lines:
-            self._out.write(f"  {label:<{LABEL}}{text}\n")
+            cut = text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
+            self._out.write(f"  {label:<{LABEL}}{fit(cut, getattr(self._out, 'encoding', None))}\n")
         captured.render(self._width, self._color, self._out)
         self._out.flush()
 
@@ -199,6 +222,16 @@ def _traffic(captured: Captured) -> list[str]:
     return [words(facts.get("kind", ""), f"({text_of(facts['evidence'])})" if facts.get("evidence") else "")]
 
 
+def _handshake(captured: Captured) -> list[str]:
+    facts = captured.facts.get("tcp_handshake", {})
+    if not facts:
+        return []
+    server, client = (float(facts.get(side, 0.0)) * 1000 for side in ("syn_ack", "ack"))
+    return [
+        f"{server + client:.1f} ms by TCP's handshake: {server:.1f} to the server, {client:.1f} to the client"
+    ]
+
+
 def _unseen(captured: Captured) -> list[str]:
     return [", ".join(captured.unseen)]
 
@@ -206,6 +239,7 @@ def _unseen(captured: Captured) -> list[str]:
 TOLD: Final[tuple[tuple[str, Callable[[Captured], list[str]]], ...]] = (
     ("client", lambda c: _side(c, True)),
     ("server", lambda c: _side(c, False)),
+    ("agreed", lambda c: [STATES["negotiated"][3](c.facts["negotiated"])] if "negotiated" in c.facts else []),
     ("host key", _host_key),
     ("login", _login),
     ("terrapin", _exposed),
@@ -213,6 +247,7 @@ TOLD: Final[tuple[tuple[str, Callable[[Captured], list[str]]], ...]] = (
     ("sealed", lambda c: list(dict.fromkeys(c.not_decrypted))),
     ("missing", lambda c: [f"{size_text(c.missing)} are not in the capture"] if c.missing else []),
     ("traffic", _traffic),
+    ("RTT", _handshake),
     ("unseen", _unseen),
     ("time", lambda c: [sentence(c.course)]),
 )

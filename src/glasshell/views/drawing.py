@@ -60,7 +60,7 @@ def render(timeline: Timeline, width: int | None, color: bool, stream: IO[str]) 
         console.print(part)
     drawn = console.file.getvalue()  # type: ignore[attr-defined]
     text = "".join(f"{line.rstrip()}\n" for line in drawn.splitlines())
-    stream.write(_fit(text, getattr(stream, "encoding", None)))
+    stream.write(fit(text, getattr(stream, "encoding", None)))
 
 
 def to_svg(timeline: Timeline, width: int, title: str) -> str:
@@ -87,7 +87,7 @@ def _width(stream: IO[str]) -> int:
         return DEFAULT_WIDTH
 
 
-def _fit(text: str, encoding: str | None) -> str:
+def fit(text: str, encoding: str | None) -> str:
     """`text` as the encoding can write it."""
     try:
         text.encode(encoding or "utf-8")

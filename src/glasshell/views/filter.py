@@ -88,7 +88,8 @@ def parse_filter(text: str, kinds: Mapping[str, Kind], unknown: Callable[[str], 
     if len(text) > MAX_LENGTH:
         raise FilterError(f"a filter of {len(text)} characters; {MAX_LENGTH} are allowed", text, MAX_LENGTH)
     parser = _Parser(text, kinds, unknown)
-    return Filter(text, frozenset(parser.fields), parser.whole())
+    test = parser.whole()
+    return Filter(text, frozenset(parser.fields), test)
 
 
 # --- words

@@ -32,14 +32,12 @@ def read_trace(lines: Iterable[str], form: str) -> Iterator[Record | SubsystemRe
 
     Raises ConfigError for what is no such trace, or one of a newer schema.
     """
-    objects: Iterator[dict[str, Any]]
-    if form == "jsonl":
-        objects = (each for each in read_jsonl(lines) if each.get("type") != "header")
-    else:
-        objects = _events(lines)
-    for number, shown in enumerate(objects, 2):
+    objects = _events(lines) if form == "sqlog" else read_jsonl(lines)
+    for number, shown in enumerate(objects, 1):
+        if shown.get("type") == "header" or "file_schema" in shown:
+            continue
         try:
-            yield _record(shown)
+            yield _record(_event(shown) if form == "sqlog" else shown)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
             raise ConfigError(f"record {number} of the trace cannot be read: {error!r}") from None
 
@@ -59,7 +57,7 @@ def _record(shown: Mapping[str, Any]) -> Record | SubsystemRecord:
 
 
 def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """qlog's events as the objects of JSON lines."""
+    """The objects of a qlog file, its head first."""
     begun = False
     for number, line in enumerate(lines, 1):
         try:
@@ -72,11 +70,11 @@ def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             begun = True
             if "file_schema" not in event:
                 raise ConfigError("not a qlog file: its first record has no file_schema")
-            continue
-        yield _event(event)
+        yield event
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    """One of qlog's events as an object of JSON lines."""
     name, data = str(event["name"]), dict(event["data"])
     time = float(event["time"]) / 1000
     if name in ("ssh:packet_sent", "ssh:packet_received"):

@@ -231,6 +231,8 @@ class Timeline:
         in_layer, name, sent, tell = shown
         row = self._row(record, phase, in_layer, name)
         row.sent, row.facts = sent, tell(facts)
+        if record.name in ("gap", "ended") and "sent" in facts:
+            row.sent = bool(facts["sent"])
         if record.name.startswith("identification_"):
             row.size = int(facts.get("length", 0))
             self.told.octets[bool(sent)] += row.size

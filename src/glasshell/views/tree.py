@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..messages import Shown, describe, lookup, message_name
+from ..messages import Shown, Struct, describe, lookup, message_name
 from ..messages.declare import LENGTH
 from ..observe.record import MessageRecord, StateRecord
 from ..observe.seen import Frame, Seen
-from ..wire import visible
+from ..wire import Mpint, visible
 from .jsonl import plain, record_object
 
 __all__ = ["seen_object", "tree_lines"]
@@ -79,7 +79,8 @@ def _field(shown: Shown, payload: bytes, depth: int, clause: str, show_secrets: 
     span = f"[{shown.start}:{shown.end}]"
     cited = f"  {shown.clause}" if shown.children and shown.clause not in ("", clause) else ""
     kind = shown.type if shown.holds in ("", shown.type) else f"{shown.type} of {shown.holds}"
-    value = "" if shown.children else f" = {_value(shown, payload, show_secrets)}"
+    bare = shown.children or isinstance(shown.value, Struct)
+    value = "" if bare else f" = {_value(shown, payload, show_secrets)}"
     yield f"{'  ' * depth}{span:<11}{visible(shown.name)}{value} ({kind}){cited}"
     for child in shown.children:
         yield from _field(child, payload, depth + 1, shown.clause or clause, show_secrets)
@@ -91,10 +92,12 @@ def _value(shown: Shown, payload: bytes, show_secrets: bool) -> str:
     if shown.secret:
         start = shown.start + (LENGTH if shown.type == "string" else 0)
         text = visible(payload[start : shown.end])
+    elif shown.type == Mpint.name:
+        text = f"{payload[shown.start + LENGTH : shown.end].hex() or '0'} ({shown.value.bit_length()} bits)"
     elif isinstance(shown.value, bytes) and not shown.content:
         text = shown.value.hex()
     else:
-        text = shown.text
+        text = shown.text or "none" if isinstance(shown.value, tuple) else shown.text
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({shown.end - shown.start} bytes)"
 
 
