@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "inspect": "the SSH connections of a capture file, decrypted where there are keys",
     "ps": "every SSH connection of this machine",
     "top": "the same live, and what passes in those of our servers",
+    "watch": "every SSH connection of this machine as it comes and goes",
     "doctor": "walk through a login, and say what fails and why",
     "speed": "how fast this machine is at each algorithm",
     "demo": "a server, a client and the timeline of their whole connection",

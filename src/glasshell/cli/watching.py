@@ -160,6 +160,12 @@ def _telemetry(_: str) -> OpenView:
     return open_telemetry(_warn)
 
 
+def _audit_packets(_: str) -> OpenView:
+    from ..views.probe import Packets
+
+    return Packets()
+
+
 def _can_export(_: str) -> object:
     from ..views.otlp import check_environment
 
@@ -186,6 +192,8 @@ VIEWS: Final[tuple[View, ...]] = (
          _recorder("--record-input", input=True), True, _can_record("--record-input", input=True), True),
     View("--otel", "", "send spans and metrics by OTLP, as OTEL_... in the environment say", _telemetry,
          False, _can_export),
+    View("--audit-packets", "", "raise Python's audit event glasshell.packet for each (USDT python:audit)",
+         _audit_packets, False),
 )  # fmt: skip
 """Every view that a flag opens."""
 

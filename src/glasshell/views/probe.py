@@ -14,12 +14,18 @@ from typing import Final
 
 from ..observe.record import MessageRecord, Record
 
-__all__ = ["PACKET", "packets"]
+__all__ = ["PACKET", "Packets"]
 
 PACKET: Final = "glasshell.packet"
 
 
-def packets(record: Record) -> None:
+class Packets:
     """A sink that raises one audit event for each packet."""
-    if isinstance(record, MessageRecord):
-        sys.audit(PACKET, int(record.sent), record.number, record.wire_length)
+
+    def __call__(self, record: Record) -> None:
+        """Takes one record."""
+        if isinstance(record, MessageRecord):
+            sys.audit(PACKET, int(record.sent), record.number, record.wire_length)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
