@@ -135,7 +135,7 @@ def _lines(timeline: Timeline, width: int) -> Iterator[RenderableType]:
             yield Text()
             yield _heading(timeline, phase, width)
         pending.append(row)
-        if lines.dropped and index == lines.HEAD - 1:
+        if lines.dropped and index == lines.head - 1:
             yield from _block(pending, width)
             yield Text(f"   … {lines.dropped} lines left out", style="italic")
         if row is timeline.encrypted:

@@ -51,7 +51,8 @@ class Rows:
     HEAD: Final = 1000
     LIMIT: Final = 2000
 
-    def __init__(self) -> None:
+    def __init__(self, head: int = HEAD, limit: int = LIMIT) -> None:
+        self.head, self.limit = head, limit
         self.rows: list[Row] = []
         self.dropped = 0
         self._run: dict[tuple[bool, int, int], list[Row]] = {}
@@ -78,8 +79,8 @@ class Rows:
 
     def _append(self, row: Row) -> None:
         self.rows.append(row)
-        if len(self.rows) > self.LIMIT:
-            self.dropped += self.rows.pop(self.HEAD).count
+        if len(self.rows) > self.limit:
+            self.dropped += self.rows.pop(self.head).count
 
 
 def _place(f: Mapping[str, Any]) -> str:
