@@ -91,6 +91,13 @@ def _trace_folder(path: str) -> TraceFolder:
     return TraceFolder(path)
 
 
+def _waterfall(path: str) -> OpenView:
+    from ..views.files import open_private
+    from ..views.waterfall import Waterfall
+
+    return Waterfall(open_private(path, "page"))
+
+
 def _pcap(path: str) -> OpenView:
     from ..views.pcapng import Pcapng
 
@@ -179,6 +186,7 @@ def _warn(text: str) -> None:
 
 VIEWS: Final[tuple[View, ...]] = (
     View("--timeline", "", "show every message with its time, at the end", _timeline, False),
+    View("--html", "FILE", "draw the connection into FILE, a page for the browser", _waterfall, True),
     View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, True,
          many=_trace_folder),
     View("--pcap", "FILE", "write the bytes of the wire to FILE (pcapng), for Wireshark", _pcap, True),

@@ -19,14 +19,17 @@ LOOKS: dict[str, tuple[str, str]] = {
     "dns": ("was a name look-up", "were name look-ups"),
     "syn_again": ("looks like a lost SYN", "look like lost SYNs"),
     "no_answer": ("got no answer to TCP", "got no answer to TCP"),
-    "person": ("was a person at the prompt", "were a person at the prompt"),
     "slow_keys": ("went into making keys", "went into making keys"),
-    "program": ("was the program's own", "were the program's own"),
-    "idle": ("had nothing to send", "had nothing to send"),
     "signing": ("was spent signing", "were spent signing"),
     "unknown": ("has no known cause", "have no known cause"),
 }
 """How the sentence says what a stall is, one and several; another kind is said by its title."""
+CALM: dict[str, str] = {
+    "program": "{} the remote program's own",
+    "idle": "{} with nothing to send",
+    "person": "{} a person at the prompt",
+}
+"""What is no stall of the connection: only how long it was together matters."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -88,6 +91,8 @@ def _stalls(found: list[Stall], took: float) -> list[str]:
 
 
 def _group(group: list[Stall]) -> str:
+    if group[0].kind in CALM:
+        return CALM[group[0].kind].format(duration(sum(stall.took for stall in group)))
     one, many = LOOKS.get(group[0].kind, (f"({group[0].title})", f"({group[0].title})"))
     if len(group) == 1:
         return f"one stall of {duration(group[0].took)} {one}"

@@ -83,20 +83,23 @@ class Flow:
         self.limit = window
         self._used = 0
         self._last = 0.0
-        self._grants: deque[tuple[int, Sent]] = deque(maxlen=1024)
+        self._grants: deque[tuple[int, float, Sent]] = deque(maxlen=1024)
 
-    def grant(self, count: int, sent: Sent) -> None:
-        """More window, which costs the chain what `sent` says."""
-        self._grants.append((self.limit, sent))
+    def grant(self, count: int, time: float, cause: Sent) -> None:
+        """More window at `time`, because of `cause`."""
+        self._grants.append((self.limit, time, cause))
         self.limit += count
 
-    def use(self, count: int, now: float, patience: float) -> Sent | None:
-        """`count` bytes of data at `now`: the grant they had stood still for, if they had to."""
+    def use(self, count: int, now: float, trip: float) -> tuple[float, Sent] | None:
+        """`count` bytes of data at `now`: the grant that they had stood still for, if they had to.
+
+        On a line whose `trip` takes next to nothing that cannot be told.
+        """
         self._used += count
-        stood, self._last = now - self._last >= patience, now
+        stood, self._last = trip >= SLOW and now - self._last >= trip * STOOD, now
         needed = None
         while self._grants and self._grants[0][0] < self._used:
-            needed = self._grants.popleft()[1]
+            needed = self._grants.popleft()[1:]
         return needed if stood else None
 
 
@@ -223,12 +226,13 @@ class RoundTrips:
             return
         number, time = record.number, record.time
         if number in (94, 95):
-            needed = line.outbound.use(_content(record), time, self.fastest * STOOD)
-            line.depth = max(line.depth, needed.depth if needed else 0)
+            needed = line.outbound.use(_content(record), time, self.fastest)
+            if needed is not None:
+                self._reach(line, needed[1], needed[0], message_name(93))
             line.wrote = True
         sent = Sent(time, line.depth, name)
         if number == 93:
-            line.inbound.grant(max(numbers(record, 2)[1], 0), sent)
+            line.inbound.grant(max(numbers(record, 2)[1], 0), time, sent)
             return
         if number == 98 and _wants_reply(record):
             line.asked.append(sent)
@@ -301,17 +305,18 @@ class RoundTrips:
             self._perhaps(self._base, self._base.sends, time, name)
 
     def _granted(self, line: Line, record: MessageRecord) -> None:
+        """More window for us, which answers the data that had reached the peer by then."""
         cause = line.sends.before(record.time - self.fastest * CROSSED)
-        depth = cause.depth + 1 if cause else line.depth
-        line.outbound.grant(max(numbers(record, 2)[1], 0), Sent(record.time, depth, "window"))
+        if cause is not None:
+            line.outbound.grant(max(numbers(record, 2)[1], 0), record.time, cause)
 
     def _data(self, line: Line, record: MessageRecord, name: str) -> bool:
         """Whether this is data that stood still until we opened the window."""
         if record.number not in (94, 95):
             return False
-        needed = line.inbound.use(_content(record), record.time, self.fastest * STOOD)
+        needed = line.inbound.use(_content(record), record.time, self.fastest)
         if needed is not None:
-            self._answer(line, needed, record.time, name)
+            self._reach(line, needed[1], record.time, name)
         return needed is not None
 
     # ---- the chain

@@ -30,6 +30,7 @@
   }
 
   function time(ms) {
+    if (ms <= 0) return "0 ms";
     if (ms >= 120000) return `${Math.floor(ms / 60000)} min ${Math.round(ms % 60000 / 1000)} s`;
     if (ms >= 1000) return `${(ms / 1000).toFixed(ms >= 10000 ? 1 : 2)} s`;
     return ms >= 100 ? `${ms.toFixed(0)} ms` : ms >= 1 ? `${ms.toFixed(1)} ms` : `${(ms * 1000).toFixed(0)} µs`;
@@ -41,6 +42,7 @@
     return `${(bytes / 1000 ** unit).toFixed(1)} ${["", "kB", "MB", "GB"][unit]}`;
   }
 
+  const CALM = new Set(["program", "idle", "person"]);  // told for completeness: nothing is wrong with them
   const short = (name) => name.replace(/^SSH_(MSG_)?/, "");
   const wayOf = (row) => (row[WAY] < 0 ? "state" : row[WAY] ? "sent" : "received");
 
@@ -91,7 +93,8 @@
     add(who, "b", {}, `${them} ${it.peer_software}`.trim());
     const place = [it.peer, it.wall ? new Date(it.wall * 1000).toLocaleString() : ""].filter(Boolean);
     if (place.length) who.append("  ·  ", place.join("  ·  "));
-    const [lead, rest] = [it.sentence.split(": ")[0], it.sentence.split(": ").slice(1).join(": ")];
+    const said = it.sentence.replace(/ %/g, "\u00a0%").replace(/(\d) (ms|s|min)\b/g, "$1\u00a0$2");
+    const [lead, rest] = [said.split(": ")[0], said.split(": ").slice(1).join(": ")];
     $("sentence").replaceChildren();
     add($("sentence"), "span", { class: "lead" }, rest ? `${lead}:` : lead);
     if (rest) $("sentence").append(` ${rest}`);
@@ -134,8 +137,10 @@
     const foot = add(add(table, "tfoot"), "tr");
     add(foot, "td", {}, "total");
     for (const name of ["ms", "waiting_ms", "own_ms"]) add(foot, "td", { class: "n" }, sum(name));
-    add(foot, "td", { class: "share none" }, `${it.messages.sent} messages, ${size(it.bytes.sent)} sent; `
-      + `${it.messages.received}, ${size(it.bytes.received)} received`);
+    add(foot, "td", { class: "share" });
+    const rekeys = it.rekeys ? ` · ${it.rekeys} key re-exchange${it.rekeys > 1 ? "s" : ""}` : "";
+    $("totals").textContent = `sent ${it.messages.sent} messages, ${size(it.bytes.sent)} · `
+      + `received ${it.messages.received}, ${size(it.bytes.received)}${rekeys}`;
     stallList();
     algorithms();
   }
@@ -143,8 +148,9 @@
   function stallList() {
     const list = $("stalls");
     list.replaceChildren();
-    for (const [began, ended, , title, evidence, sure] of [...it.stalls].sort((a, b) => (b[1] - b[0]) - (a[1] - a[0]))) {
-      const line = add(list, "li");
+    const rank = (stall) => (CALM.has(stall[2]) ? 0 : 1e9) + stall[1] - stall[0];
+    for (const [began, ended, kind, title, evidence, sure] of [...it.stalls].sort((a, b) => rank(b) - rank(a))) {
+      const line = add(list, "li", { class: CALM.has(kind) ? "calm" : null });
       add(line, "span", { class: "took" }, time(ended - began));
       const text = add(line, "div");
       const button = add(text, "button", { type: "button" }, title);
@@ -181,11 +187,12 @@
   // ---- the time line
 
   const pen = document.createElement("canvas").getContext("2d");
-  const width = (text, px) => { pen.font = `${px}px system-ui, sans-serif`; return pen.measureText(text).width; };
+  const width = (text, px, weight = 400) => { pen.font = `${weight} ${px}px ${getComputedStyle(document.body).fontFamily}`; return pen.measureText(text).width; };
   let hits = [];  // [x, row] of what was drawn, by x
 
   function redraw() {
     const stage = $("stage");
+    hide();
     const wide = Math.max(stage.clientWidth, 280);
     const gutter = wide < 640 ? 0 : 112;
     const x = (ms) => gutter + (ms - from) / (to - from) * (wide - gutter);
@@ -196,7 +203,7 @@
     const y = { ruler: 0, band: 20, sent: 48 + (gutter ? 0 : 12) };
     y.spine = y.sent + lane;
     y.received = y.spine + 24;
-    y.stalls = y.received + lane + (gutter ? 4 : 16);
+    y.stalls = y.received + lane + (gutter ? 4 : 22);
     ruler(svg, x, wide, gutter);
     bands(svg, x, y, wide, gutter);
     spine(svg, x, y, gutter, wide);
@@ -336,17 +343,17 @@
 
   function stalls(svg, x, y, wide, gutter) {
     const taken = [];
-    for (const [began, ended, , title, evidence] of it.stalls) {
+    for (const [began, ended, kind, title, evidence] of it.stalls) {
       if (ended < from || began > to) continue;
       const [left, right] = [clip(x(began), gutter, wide), clip(x(ended), gutter, wide)];
       const text = `${time(ended - began)} · ${title}`;
-      const long = width(text, 11) * 1.06 + 8;
+      const long = width(text, 11, CALM.has(kind) ? 400 : 600) + 8;
       const start = clip(left, gutter, Math.max(wide - long, gutter));
       let row = taken.findIndex((until) => until < Math.min(start, left));
       if (row < 0) { if (taken.length > 3) continue; row = taken.push(0) - 1; }
       taken[row] = Math.max(start + long, right);
       const line = y.stalls + row * 19;
-      const group = draw(svg, "g", {});
+      const group = draw(svg, "g", { class: CALM.has(kind) ? "calm" : null });
       draw(group, "title", {}, `${text}: ${evidence}`);
       draw(group, "rect", { class: "stall-box", x: left, y: y.spine, width: Math.max(right - left, 1.5), height: line + 4 - y.spine });
       draw(group, "path", { class: "stall-line", d: `M${left} ${line}v4H${Math.max(right, left + 1.5)}v-4` });
@@ -383,7 +390,7 @@
     if (gutter) names.push([y.spine + 16, "time"], [trips + 12.5, "round trips"], [y.band + 13, "phase"]);
     if (gutter && depth) names.push([y.stalls + 13, "stalls"]);
     if (gutter) draw(svg, "rect", { x: 0, y: 16, width: gutter - 4, height: 400, fill: "var(--panel)" });
-    else names.forEach((each, i) => { each[0] = i ? y.received + lane + 8 : y.band + 30; });
+    else names.forEach((each, i) => { each[0] = i ? y.stalls - 8 : y.band + 32; });
     for (const [line, text] of names) draw(svg, "text", { class: "lane-name", x: 0, y: line }, text);
   }
 
@@ -418,6 +425,7 @@
     requestAnimationFrame(() => { waiting = false; redraw(); });
   }
 
+  const login = () => Math.max(0, ...it.bands.filter((band) => band[2] < 5).map((band) => band[1]));
   const zoom = (factor, around = (from + to) / 2) => look(around - (around - from) * factor, around + (to - around) * factor);
   const pan = (share) => { const by = (to - from) * share; look(from + by, to + by); };
   const msAt = (clientX) => {
@@ -556,8 +564,8 @@
 
   const tcp = (row) => ({ "connect done": "connected", "connection accepted": "connected" }[row[NAME]] || row[NAME]);
 
-  function note(here, [began, ended, , title, evidence, sure]) {
-    const made = add(here, "li", { class: "note" });
+  function note(here, [began, ended, kind, title, evidence, sure]) {
+    const made = add(here, "li", { class: CALM.has(kind) ? "note calm" : "note" });
     add(made, "b", {}, `${time(ended - began)} · ${title}`);
     add(made, "span", {}, `${evidence} (${sure})`);
   }
@@ -789,6 +797,7 @@
     $("zoom-in").addEventListener("click", () => zoom(0.6));
     $("zoom-out").addEventListener("click", () => zoom(1 / 0.6));
     $("zoom-all").addEventListener("click", () => look(...whole));
+    $("zoom-login").addEventListener("click", () => look(whole[0], login() * 1.02));
     let typing = 0;
     $("find").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(filter, 80); });
     $("way").addEventListener("change", filter);
@@ -807,9 +816,9 @@
     });
     addEventListener("resize", soon);
     addEventListener("hashchange", follow);
-    const paper = (px) => () => { $("stage").style.width = px; redraw(); };
-    addEventListener("beforeprint", paper("690px"));
-    addEventListener("afterprint", paper(""));
+    let shown = null;  // paper has the whole connection
+    addEventListener("beforeprint", () => { shown = [from, to]; [from, to] = whole; $("stage").style.width = "690px"; redraw(); });
+    addEventListener("afterprint", () => { if (shown) [from, to] = shown; $("stage").style.width = ""; redraw(); });
     open(0);
     follow();
   }

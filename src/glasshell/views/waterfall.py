@@ -117,9 +117,10 @@ class Story(Timeline):
         self._run = self._run + 1 if bulk else 0
         # Of a long run only its first messages have lines of their own.
         detail = self._budget.take(_detail(record, self._seen)) if self._run < SHORT_RUN else {}
+        since = min(self.clock.since, record.time)
         return Item(
-            record.time, phase, in_layer, name, since=min(self.clock.since, record.time), kind=self.clock.kind,
-            detail=detail, marks=[record.time],
+            record.time, phase, in_layer, name, since=since, kind=self.clock.kind, detail=detail,
+            marks=[record.time],
         )  # fmt: skip
 
     def _span(self, spans: list[list[Any]], kind: Any, limit: int) -> None:
@@ -143,12 +144,16 @@ class Story(Timeline):
             "phases": [{**each, "title": Phase(each["number"]).title} for each in summary["phases"]],
             "bands": [[_ms(since), _ms(now), phase] for since, now, phase in self._phases],
             "spans": [[_ms(since), _ms(now), kind] for since, now, kind in self._spans],
-            "trips": [[t.number, t.asked, _ms(t.began), t.answered, _ms(t.ended)] for t in course.trips.links],
+            "trips": [
+                [t.number, t.asked, _ms(t.began), t.answered, _ms(t.ended)] for t in course.trips.links
+            ],
             "stalls": [
                 [_ms(s.began), _ms(s.ended), s.kind, s.title, s.evidence, s.confidence, s.whose]
                 for s in course.stalls.found
             ],
-            "algorithms": [[n, told.algorithms.get(n, ""), told.why.get(n, "")] for n in ALGORITHMS if told.algorithms],
+            "algorithms": [
+                [n, told.algorithms[n], told.why.get(n, "")] for n in ALGORITHMS if n in told.algorithms
+            ],
             "strict": told.strict if told.algorithms else None, "rekeys": told.rekeys,
             "messages": summary["messages"], "bytes": summary["bytes"], "dropped": self.lines.dropped,
             "head": self.lines.head if self.lines.dropped else 0,
@@ -243,7 +248,7 @@ def _message(record: MessageRecord | SubsystemRecord) -> dict[str, Any]:
     payload, context = record.payload, record.context
     declared = lookup(context, record.number)
     shown = list(describe(payload, context))
-    fields = []
+    fields: list[list[Any]] = []
     for each in _fields(shown, 0):
         if len(fields) == MOST_FIELDS:
             break
@@ -281,7 +286,9 @@ def _fields(shown: Iterable[Shown], depth: int) -> Iterator[list[Any]]:
 
 def _page(title: str, data: Mapping[str, Any]) -> str:
     here = files(__package__)
-    html, style, script = (here.joinpath(f"waterfall.{end}").read_text("utf-8") for end in ("html", "css", "js"))
+    html, style, script = (
+        here.joinpath(f"waterfall.{end}").read_text("utf-8") for end in ("html", "css", "js")
+    )
     parts = {
         "{title}": _html(visible(title)),
         "{policy}": _policy(style, script),
@@ -302,7 +309,8 @@ def _policy(style: str, script: str) -> str:
     """Nothing may be fetched or run but the page's own style and program, known by their hashes."""
     own = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
     return (
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none';"
+        " form-action 'none'"
     ).format(*own)
 
 
