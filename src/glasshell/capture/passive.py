@@ -372,7 +372,7 @@ class Passive:
             self._damaged(side, time, at)
         else:
             facts = {"bytes": total, "packet_length": length, "packets": 1}
-            self._tell.state("encrypted", time, at, side.forward, False, **facts)
+            self._tell.encrypted(time, at, side.forward, False, **facts)
             why = "a packet does not verify"
             self._tell.state("not_decrypted", time, at, side.forward, epoch=side.epoch, why=why)
             self._upper.lost(side)
@@ -394,7 +394,7 @@ class Passive:
         side.damaged = False
         side.verdict()
         length, _, total = side.inbound.lengths
-        self._tell.state("encrypted", time, at, side.forward, bytes=total, packet_length=length, packets=1)
+        self._tell.encrypted(time, at, side.forward, bytes=total, packet_length=length, packets=1)
         self._upper.lost(side)
         if side.kex is not None:
             side.kex.incomplete = True

@@ -72,6 +72,12 @@ class Teller:
         """Tells of a state that does not depend on who `forward` is."""
         self.late(time, frames, forward, lambda sent: (name, facts), verified)
 
+    def encrypted(
+        self, time: float, frames: Frames, forward: bool, verified: bool | None = None, /, **facts: Any
+    ) -> None:
+        """Tells of bytes that cannot be read, and who sent them."""
+        self.late(time, frames, forward, lambda sent: ("encrypted", {"sent": sent, **facts}), verified)
+
     def late(
         self, time: float, frames: Frames, forward: bool | None,
         make: Callable[[bool], tuple[str, dict[str, Any]]], verified: bool | None = None,

@@ -128,12 +128,10 @@ class Upper:
         if walker is not None and not walker.lost:
             units = walker.feed(data)
             facts = {"bytes": len(data), "packet_length": walker.first, "packets": walker.begun}
-            self._tell.state("encrypted", time, at, side.forward, **facts)
+            self._tell.encrypted(time, at, side.forward, **facts)
         else:
             units = [len(data)]
-            self._tell.state(
-                "encrypted", time, at, side.forward, bytes=len(data), packet_length=0, packets=None
-            )
+            self._tell.encrypted(time, at, side.forward, bytes=len(data), packet_length=0, packets=None)
         if self._traffic is None or not units:
             return
         sent = side.forward is self._tell.client

@@ -98,6 +98,13 @@ def _waterfall(path: str) -> OpenView:
     return Waterfall(open_private(path, "page"))
 
 
+def _perfetto(path: str) -> OpenView:
+    from ..views.files import open_private
+    from ..views.perfetto import Perfetto
+
+    return Perfetto(open_private(path, "trace for Perfetto"))
+
+
 def _pcap(path: str) -> OpenView:
     from ..views.pcapng import Pcapng
 
@@ -187,6 +194,7 @@ def _warn(text: str) -> None:
 VIEWS: Final[tuple[View, ...]] = (
     View("--timeline", "", "show every message with its time, at the end", _timeline, False),
     View("--html", "FILE", "draw the connection into FILE, a page for the browser", _waterfall, True),
+    View("--perfetto", "FILE", "write the connection to FILE for ui.perfetto.dev", _perfetto, True),
     View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, True,
          many=_trace_folder),
     View("--pcap", "FILE", "write the bytes of the wire to FILE (pcapng), for Wireshark", _pcap, True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ..observe.record import Record, StateRecord
-from .phases import PERSON, Clock, Phase
+from .phases import OWN, PERSON, Clock, Phase
 from .stalls import Stall, Stalls
 from .trips import RoundTrips
 
@@ -24,6 +24,8 @@ LOOKS: dict[str, tuple[str, str]] = {
     "unknown": ("has no known cause", "have no known cause"),
 }
 """How the sentence says what a stall is, one and several; another kind is said by its title."""
+HELD = ("delayed_ack", "nagle")
+"""The kinds in which whoever sends is waiting, though nothing is received."""
 CALM: dict[str, str] = {
     "program": "{} the remote program's own",
     "idle": "{} with nothing to send",
@@ -69,16 +71,21 @@ def sentence(course: Course) -> str:
 
 
 def _share(course: Course) -> str:
-    spents = course.clock.spent.values()
+    """What most of the time went into."""
+    spents, found = course.clock.spent.values(), course.stalls.found
     waiting, own = sum(each.waiting for each in spents), sum(each.own for each in spents)
     if not waiting + own:
         return ""
-    share = round(100 * waiting / (waiting + own))
     peer = "client" if course.role == "server" else "server"
-    person = any(stall.whose == PERSON for stall in course.stalls.found)
-    whom = f"the {peer} or a person" if person else f"the {peer}"
+    whom = f"the {peer} or a person" if any(stall.whose == PERSON for stall in found) else f"the {peer}"
     who = "computing in the client" if course.role == "network" else "computing here"
-    return f"{share} % waiting for {whom}" if share >= 50 else f"{100 - share} % {who}"
+    held = sum(stall.took for stall in found if stall.whose == OWN and stall.kind in HELD)
+    if course.role == "network":  # nobody tells of a question there: what a person took looks like computing
+        person = sum(stall.took for stall in found if stall.whose == PERSON)
+        waiting, own = waiting + person, own - person
+    shares = {f"waiting for {whom}": waiting, who: own - held, "waiting for acknowledgements": held}
+    most = max(shares, key=lambda name: shares[name])
+    return f"{round(100 * shares[most] / (waiting + own))} % {most}"
 
 
 def _stalls(found: list[Stall], took: float) -> list[str]:

@@ -97,6 +97,7 @@ class Stalls:
             "resolved": self._resolved, "error": self._error, "connected": self._connected,
             "connect_failed": self._connect_failed, "preface_line": self._preface_line,
             "identification_received": self._identification, "answered": self._person,
+            "encrypted": self._sealed,
         }  # fmt: skip
 
     @property
@@ -225,6 +226,20 @@ class Stalls:
         text = f"a question was open ({_text(record.facts.get('what'))}) and answered after {gap:.1f} s"
         return Cause("person", "a person at the prompt", text, "certain", PERSON)
 
+    def _sealed(self, record: StateRecord, gap: float) -> Cause | None:
+        """What cannot be read tells by its time alone."""
+        if gap - self._trips.fastest < LONG:
+            return None
+        if record.facts.get("sent") and gap >= 1.0:
+            text = f"{gap:.1f} s until the client sent something, which cannot be read"
+            return Cause("person", "a person at the prompt or the keyboard", text, "possible", PERSON)
+        who, whose = (self._we, "own") if record.facts.get("sent") else (self._they, PEER)
+        text = f"{_ms(gap)} until {who} sent something, which cannot be read"
+        if whose == PEER and PAM_FAIL[0] <= gap <= PAM_FAIL[1]:
+            text += "; PAM waits 2 s after a failed login"
+            return Cause("pam_fail", f"{who} was silent, as after a failed login", text, "possible", whose)
+        return Cause("unknown", f"{who} was silent", text, "unknown", whose)
+
     # ---- Nagle's algorithm
 
     def _held(self, record: MessageRecord, gap: float) -> Cause | None:
@@ -236,14 +251,16 @@ class Stalls:
         )  # fmt: skip
         trip = self._trips.fastest
         crossed = trip * CROSSED if trip >= SLOW else 0.0
-        if nodelay or self._running or last is None or (other is not None and other.time > last - crossed):
+        if nodelay or self._running or last is None:
+            return None
+        if other is not None and other.time > last - crossed and not self._passed(last, other.time, record):
             return None  # it may as well be an answer
         late = record.time - last - trip
         name = message_name(record.number, record.context)
         who = self._we if record.sent else self._they
         if DELAYED[0] <= late <= DELAYED[1]:
             text = (
-                f"{who} sent {name} {_ms(record.time - last)} after its last packet and nothing came between:"
+                f"{who} sent {name} {_ms(record.time - last)} after its last packet, no answer between them:"
                 " Nagle's algorithm holds a small packet until the last is acknowledged, which takes 40 ms"
             )
             likely = "likely" if late <= 0.046 else "possible"
@@ -253,6 +270,10 @@ class Stalls:
             text = f"{who} sent {name} one trip of the line ({_ms(trip)}) after its last packet"
             return Cause("nagle", "held until acknowledged (Nagle)", text, "likely", "network")
         return None
+
+    def _passed(self, last: float, other: float, record: MessageRecord) -> bool:
+        """Whether what came between cannot be the cause: the other's KEXINIT crosses ours (RFC 4253 §7.1)."""
+        return record.number in (30, 32, 34) and self._asked.get(20) == other and other - last < LEAST * 2
 
     # ---- the key exchange
 

@@ -204,7 +204,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "encrypted": (
         "bytes that cannot be read; `packets` begin in them, the first with `packet_length` (None and 0 where"
         " that is encrypted too)",
-        "bytes packet_length packets",
+        "sent bytes packet_length packets",
     ),
     "not_decrypted": ("why what follows, or one packet, cannot be read", "why epoch"),
     "inferred": (
