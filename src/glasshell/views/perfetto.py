@@ -77,7 +77,7 @@ class Perfetto:
         if self._out.closed:
             return
         with self._out:
-            self._end_phase()
+            self._end_phase(self._course.clock.now)
             self._name(PHASES, "phases")
             for stall in self._course.stalls.found:
                 self._name(STALLS, "stalls")
@@ -114,13 +114,11 @@ class Perfetto:
         self._name(thread, f"channel {number}" if number < MOST_CHANNELS else "other channels")
         windows = self._windows.setdefault(number, {"ours": 0, "peer's": 0})
         of = "peer's" if record.sent else "ours"
-        _, second, third = numbers(record, 3)
+        second = numbers(record, 2)[1]
         if record.number in (94, 95):
             windows[of] -= max(len(record.payload) - (9 if record.number == 94 else 13), 0)
         elif record.number == 93:
             windows["ours" if record.sent else "peer's"] += max(second, 0)
-        elif record.number == 91:
-            windows["ours" if record.sent else "peer's"] += max(third, 0)
         else:
             return thread
         counter = {"ph": "C", "name": f"window of channel {number}", "args": dict(windows)}
@@ -156,13 +154,13 @@ class Perfetto:
 
     def _turn(self, phase: Phase) -> None:
         if self._phase is None or self._phase[0] is not phase:
-            self._end_phase()
+            self._end_phase(self._course.clock.since)
             self._phase = (phase, self._course.clock.since)
 
-    def _end_phase(self) -> None:
+    def _end_phase(self, ended: float) -> None:
         if self._phase is not None:
             phase, began = self._phase
-            self._slice(phase.title, "phase", PHASES, began, self._course.clock.now - began, {})
+            self._slice(phase.title, "phase", PHASES, began, ended - began, {})
 
     # ---- the events
 
