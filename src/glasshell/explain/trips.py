@@ -190,7 +190,7 @@ class RoundTrips:
 
     def _note(self, number: int, time: float, name: str) -> Sent:
         before = self._said
-        if self._heard.time < before.time and self.holds(before.time, time):
+        if self._heard.time <= before.time and self.holds(before.time, time):
             self._reach(self._base, before, time, "acknowledgement")
         sent = self._said = Sent(time, self._base.depth, name)
         self._sent[number] = sent
@@ -200,8 +200,7 @@ class RoundTrips:
     def _send(self, record: MessageRecord) -> None:
         number, name = record.number, message_name(record.number, record.context)
         if not 90 <= number <= 100:
-            if number == 21:
-                self._sent.pop(20, None)
+            self._pause(number)
             sent = self._note(number, record.time, name)
             if number == 80 and _wants_reply(record):
                 self._base.asked.append(sent)
@@ -290,8 +289,18 @@ class RoundTrips:
         if number == 97:
             self._close(first)
 
+    def _pause(self, number: int) -> None:
+        """A key exchange waits for all that was under way, and all that follows for it (RFC 4253 §7.1)."""
+        if number == 20:
+            self._base.depth = max(self._base.depth, *(line.depth for line in self._channels.values()), 0)
+        elif number == 21:
+            self._sent.pop(20, None)
+            for line in self._channels.values():
+                line.depth = max(line.depth, self._base.depth)
+
     def _rekey(self, time: float, name: str) -> None:
         """The peer's KEXINIT answers ours, if ours was first and they have not crossed."""
+        self._pause(20)
         asked = self._sent.get(20)
         if asked is not None and asked.time <= time - self.fastest * CROSSED:
             self._answer(self._base, asked, time, name)
