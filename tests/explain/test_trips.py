@@ -79,7 +79,8 @@ def test_a_login_is_its_time_in_trips() -> None:
 def test_links_are_numbered_without_a_gap(role: str) -> None:
     links = Wire(role).session().trips.links
     assert [link.number for link in links] == [1, 2, 3, 4, 5, 6, 7]
-    assert [link.answered for link in links[-2:]] == ["SSH_MSG_CHANNEL_OPEN_CONFIRMATION", "SSH_MSG_CHANNEL_SUCCESS"]
+    last = ["SSH_MSG_CHANNEL_OPEN_CONFIRMATION", "SSH_MSG_CHANNEL_SUCCESS"]
+    assert [link.answered for link in links[-2:]] == last
     assert all(link.ended - link.began == pytest.approx(TRIP) for link in links)
 
 
@@ -110,7 +111,8 @@ def test_one_after_the_other_costs_the_sum() -> None:
     wire = Wire().session()
     before = wire.counted
     wire.hear(c.ChannelClose(0)).say(c.ChannelClose(7))
-    wire.ask(c.ChannelOpen("session", 1, 100, 100, c.SessionOpen()), c.ChannelOpenConfirmation(1, 8, 100, 100))
+    opening = c.ChannelOpen("session", 1, 100, 100, c.SessionOpen())
+    wire.ask(opening, c.ChannelOpenConfirmation(1, 8, 100, 100))
     wire.ask(c.ChannelRequest(8, "exec", True, c.Exec("x")), c.ChannelSuccess(1))
     assert wire.counted == before + 2
 
