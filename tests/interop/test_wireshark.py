@@ -8,7 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -28,6 +28,8 @@ from tests.interop.peers import Client, Keys, Server, Target
 from tests.interop.wireshark import Tshark
 from tests.needs import absent
 
+T = TypeVar("T")
+
 VERSIONS = ("openssh-9.2", "openssh-10.6")
 
 OLD = Policy.client(
@@ -36,6 +38,7 @@ OLD = Policy.client(
 """What Wireshark 4.0 can follow, up to the first key re-exchange. Keys that encrypted messages name must be
 RSA as well: it takes every one for that, and finds others malformed."""
 
+TRIES = 4
 CLEAR = {20, 21, 30, 31}
 
 
@@ -87,6 +90,16 @@ class Files:
             assert secret.hex().encode() not in bare
 
 
+def for_the_older(work: Callable[[Files], T], folder: Path) -> tuple[Files, T]:
+    """A connection whose K has no leading zero byte, as one in 256 has: Wireshark 4.0 hashes that one wrong."""
+    for number in range(TRIES):
+        files = Files(folder / str(number))
+        result = work(files)
+        if all(len(secret) == 32 for secret in files.witness.secrets):
+            break
+    return files, result
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
@@ -125,26 +138,29 @@ def test_our_server_at_our_defaults(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_our_client_before_the_older_wireshark(
-    version: str, server: Callable[[str], Server], keys: Keys, files: Files
+    version: str, server: Callable[[str], Server], keys: Keys, tmp_path: Path
 ) -> None:
     at = server(version)
 
-    async def work() -> None:
+    async def work(files: Files) -> None:
         user = [keys.user("rsa").private]
         async with connect(at.target, keys, keys=user, policy=OLD, sinks=files.sinks) as connection:
             data = payload(3_000_000)
             assert (await connection.run("cat", input=data, encoding=None)).stdout == data
 
-    talk(work())
+    files, _ = for_the_older(lambda files: talk(work(files)), tmp_path)
     files.judge(Tshark("4.0", at.target.port))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_our_server_before_the_older_wireshark(
-    version: str, client: Callable[[str], Client], keys: Keys, files: Files
+    version: str, client: Callable[[str], Client], keys: Keys, tmp_path: Path
 ) -> None:
     policy = Policy.server(kex=OLD.kex, ciphers=OLD.ciphers).for_wireshark()
-    files.judge(Tshark("4.0", _serve(keys, files, policy, client(version), "rsa")))
+    files, port = for_the_older(
+        lambda files: _serve(keys, files, policy, client(version), "rsa"), tmp_path
+    )  # fmt: skip
+    files.judge(Tshark("4.0", port))
 
 
 def _serve(keys: Keys, files: Files, policy: Policy, client: Client, kind: str = "ed25519") -> int:
