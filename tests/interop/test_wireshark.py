@@ -91,7 +91,7 @@ class Files:
 
 
 def for_the_older(work: Callable[[Files], T], folder: Path) -> tuple[Files, T]:
-    """A connection whose K has no leading zero byte, as one in 256 has: Wireshark 4.0 hashes that one wrong."""
+    """A connection whose K begins with no zero byte, as one in 256 does: Wireshark 4.0 hashes that wrong."""
     for number in range(TRIES):
         files = Files(folder / str(number))
         result = work(files)
