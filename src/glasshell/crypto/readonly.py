@@ -130,7 +130,9 @@ def _decryptor(name: str, key: bytes, iv: bytes) -> CipherContext:
         if family != "arcfour":  # RFC 4345 §4: the first 1536 bytes of the key stream are thrown away
             stream.update(bytes(1536))
         return stream
-    decrepit: dict[str, Any] = {"3des": old.TripleDES, "blowfish": old.Blowfish, "cast128": old.CAST5}
+    decrepit: dict[str, Any] = {
+        "3des": old.TripleDES, "blowfish": old.Blowfish, "cast128": old.CAST5, "seed": old.SEED,
+    }  # fmt: skip
     return Cipher(decrepit.get(family, algorithms.AES)(key), modes.CBC(iv)).decryptor()
 
 
@@ -205,10 +207,11 @@ READ_ONLY: Final[tuple[Algorithm, ...]] = (
     _kex("diffie-hellman-group14-sha1", "sha1", "dh", "RFC 4253 8.2"),
     _kex("diffie-hellman-group15-sha512", "sha512", "dh", "RFC 8268 3"),
     _kex("diffie-hellman-group17-sha512", "sha512", "dh", "RFC 8268 3"),
-    _kex("diffie-hellman-group14-sha256@ssh.com", "sha256", "dh", "ssh.com"),
-    _kex("diffie-hellman-group15-sha256@ssh.com", "sha256", "dh", "ssh.com"),
-    _kex("diffie-hellman-group16-sha512@ssh.com", "sha512", "dh", "ssh.com"),
-    _kex("diffie-hellman-group18-sha512@ssh.com", "sha512", "dh", "ssh.com"),
+    _kex("ecdh-sha2-1.3.132.0.10", "sha256", "ecdh", "RFC 5656 6.3"),
+    *(_kex(f"diffie-hellman-group{group}-sha{bits}@ssh.com", f"sha{bits}", "dh", "ssh.com")
+      for group, bits in ((14, 224), (14, 256), (15, 256), (15, 384), (16, 384), (16, 512), (18, 512))),
+    *(_kex(f"diffie-hellman-group-exchange-sha{bits}@ssh.com", f"sha{bits}", "gex", "ssh.com")
+      for bits in (224, 384, 512)),
     _kex("diffie-hellman-group-exchange-sha1", "sha1", "gex", "RFC 4419"),
     _gcm("AEAD_AES_128_GCM", 128),
     _gcm("AEAD_AES_256_GCM", 256),
@@ -217,6 +220,7 @@ READ_ONLY: Final[tuple[Algorithm, ...]] = (
     _cipher("3des-cbc", 24, 8, "RFC 4253 6.3"),
     _cipher("blowfish-cbc", 16, 8, "RFC 4253 6.3"),
     _cipher("cast128-cbc", 16, 8, "RFC 4253 6.3"),
+    _cipher("seed-cbc@ssh.com", 16, 16, "ssh.com"),
     _cipher("arcfour", 16, 8, "RFC 4253 6.3", 0),
     _cipher("arcfour128", 16, 8, "RFC 4345", 0),
     _cipher("arcfour256", 32, 8, "RFC 4345", 0),
@@ -224,6 +228,8 @@ READ_ONLY: Final[tuple[Algorithm, ...]] = (
     *_mac("hmac-sha1-96", "sha1", 20, 12, "RFC 4253 6.4"),
     *_mac("hmac-md5", "md5", 16, 16, "RFC 4253 6.4"),
     *_mac("hmac-md5-96", "md5", 16, 12, "RFC 4253 6.4"),
+    *_mac("hmac-sha2-256-96", "sha256", 32, 12, "OpenSSH 5.9"),
+    *_mac("hmac-sha2-512-96", "sha512", 64, 12, "OpenSSH 5.9"),
     *_mac("hmac-ripemd160", "", 20, 20, "OpenSSH"),
     *_mac("umac-64@openssh.com", "", 16, 8, "draft-miller-secsh-umac-01"),
     *_mac("umac-128@openssh.com", "", 16, 16, "draft-miller-secsh-umac-01"),
