@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glasshell.capture import side as side_module
 from glasshell.capture.channels import MAX_KEPT, Packets
 from glasshell.capture.keylog import KeyLog
 from glasshell.capture.passive import Passive
+from glasshell.events import ChannelOffered
+from glasshell.messages.connection import SessionOpen
 from glasshell.messages.transport import KexInit
+from glasshell.observe.hub import Hub
 from glasshell.observe.record import MessageRecord, StateRecord
 from glasshell.observe.seen import Frame, Seen
-from tests.capture.test_live import OPENED, RECORDED, messages, sent, states
+from glasshell.testing.pair import Pair
+from tests.capture.test_live import OPENED, RECORDED, Log, messages, sent, states
+from tests.transport.kit import pair
 
 CLIENT, SERVER = True, False
 IDENT = {CLIENT: b"SSH-2.0-client\r\n", SERVER: b"SSH-2.0-server\r\n"}
@@ -238,3 +244,63 @@ def test_messages_of_a_method_nobody_knows_are_bytes() -> None:
     passive.finish()
     (last,) = [each.record for each in seen if isinstance(each.record, MessageRecord)][-1:]
     assert (last.context, last.payload) == ("", b"\x1eabc")
+
+
+@pytest.mark.parametrize(
+    ("cipher", "mac"),
+    [("aes256-gcm@openssh.com", "hmac-sha2-256"), ("aes128-ctr", "hmac-sha2-256-etm@openssh.com")],
+)
+@given(data=st.data())
+@settings(max_examples=25)
+def test_a_hole_over_many_packets_is_found_out_of(cipher: str, mac: str, data: st.DataObject) -> None:
+    log, made = bulky(cipher, mac)
+    truth = sent(made)
+    stream = b"".join(each.wire for each in made.sent if each.sender == "client")
+    ends = [0]
+    for each in made.sent:
+        if each.sender == "client":
+            ends.append(ends[-1] + len(each.wire))
+    first = next(i for i, end in enumerate(ends) if end > ends[-1] // 4)
+    start = data.draw(st.integers(ends[first], ends[-10]))
+    end = start + data.draw(st.integers(1, min(60_000, ends[-4] - start)))
+    passive, seen = watcher(keys=log.keys())
+    client = [each for each in made.sent if each.sender == "client"]
+    other = [each for each in made.sent if each.sender == "server"]
+    # Everything the server said comes before the bulk.
+    head = sum(len(each.wire) for each in client[: first - 1])
+    turns = iter(other)
+    at = 0
+    for each in made.sent:
+        if each.sender == "client":
+            at += len(each.wire)
+            if at > head:
+                break
+        else:
+            next(turns)
+        passive.receive(each.sender == "client", each.wire, 100.0, 2)
+    for each in turns:
+        passive.receive(False, each.wire, 100.0, 2)
+    passive.receive(True, stream[head:start], 100.0, 3)
+    passive.gap(True, end - start, 100.0, 4)
+    for place in range(end, len(stream), 1448):
+        passive.receive(True, stream[place : place + 1448], 100.0, 5)
+    passive.finish()
+    whole = [i for i in range(len(client)) if ends[i + 1] <= start or ends[i] >= end]
+    expected = [each for each in truth if each[0]]
+    got = [each for each in messages(seen) if each[0]]
+    assert got == [expected[i - 1] for i in whole if i]
+    assert all(each.verified for each in seen if isinstance(each.record, MessageRecord) and each.record.epoch)
+
+
+@cache
+def bulky(cipher: str, mac: str) -> tuple[Log, Pair]:
+    log = Log()
+    answers = {ChannelOffered: lambda question: True}
+    made = pair(hubs={"client": Hub(log)}, answers=answers, ciphers=(cipher,), macs=(mac,))
+    made.run()
+    channel = made.client.mux.open("session", SessionOpen())
+    made.run()
+    for size in (10, 700, 30_000, 40, 5_000, 20, 32_000, 100, 100, 9_000, 15, 15, 15, 15, 15):
+        channel.send(bytes(range(256)) * (size // 256) + bytes(size % 256))
+        made.run()
+    return log, made

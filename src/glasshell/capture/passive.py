@@ -25,6 +25,7 @@ from ..transport.rules import Role
 from ..wire import visible
 from .exchanges import Exchanges
 from .keylog import KeyLog
+from .resync import Piece, can_seek
 from .side import Mode, Side
 from .telling import NOWHERE, Frames, Sink, Teller
 from .upper import Upper
@@ -105,7 +106,11 @@ class Passive:
             side.damaged = True
             side.inbound.feed(bytes(length))
             self._open(side, time, frame)
-        elif side.mode in (Mode.PACKETS, Mode.HELD):
+        elif side.mode is Mode.PACKETS and self._can_seek(side):
+            side.seek(length)
+            self._upper.lost(side)
+            self._count(side, [Piece(side.inbound.rest(), time, side.first_frame)])
+        elif side.mode in (Mode.PACKETS, Mode.HELD, Mode.SEEKING):
             self._give_up(side, f"{length} bytes are missing", time, (frame, frame))
         elif side.walker is not None:
             side.walker.pass_over(length)
@@ -133,6 +138,8 @@ class Passive:
         for side in self._sides.values():
             if side.mode is Mode.IDENTIFICATION and side.total:
                 self._no_identification(side)
+            elif side.mode is Mode.SEEKING:
+                self._give_up(side, "no packet is found behind the missing bytes", self._now, NOWHERE)
             elif side.mode is Mode.PACKETS and side.inbound.buffered():
                 at = (side.first_frame, side.first_frame)
                 self._give_up(side, "it ends within a packet", self._now, at)
@@ -184,11 +191,35 @@ class Passive:
             self._open(side, time, frame)
         elif mode is Mode.IDENTIFICATION:
             self._identify(side, data, time, frame)
+        elif mode is Mode.SEEKING:
+            self._seek(side, Piece(data, time, frame))
         elif mode is Mode.HELD:
             if not side.hold(data, time, frame):
                 self._exchanges.seal(side, "too much came before the key exchange was complete", time)
         else:
             self._upper.sealed(side, data, time, frame)
+
+    def _can_seek(self, side: Side) -> bool:
+        inbound = side.inbound
+        return inbound.decompressor is None and can_seek(inbound.opener, side.cipher)
+
+    def _seek(self, side: Side, piece: Piece) -> None:
+        """Looks for a packet behind a hole; what comes before it is counted."""
+        found = side.found(piece)
+        if found is not None:
+            before, after = found
+            self._count(side, before)
+            side.mode = Mode.PACKETS
+            for each in after:
+                self._received(side, each.data, each.time, each.frame)
+        elif side.seeker is not None and side.seeker.hopeless:
+            why = "no packet is found behind the missing bytes"
+            self._give_up(side, why, piece.time, (piece.frame, piece.frame))
+
+    def _count(self, side: Side, pieces: list[Piece]) -> None:
+        for each in pieces:
+            if each.data:
+                self._upper.sealed(side, each.data, each.time, each.frame)
 
     def _odd_start(self, side: Side, data: bytes, time: float, frame: int) -> bool:
         """Names what begins like no packet of SSH-2: a line of text, or the first packet of SSH-1."""
@@ -408,10 +439,10 @@ class Passive:
         if self.ssh:
             self._tell.state("not_decrypted", time, at, side.forward, epoch=side.epoch, why=why)
             self._upper.lost(side)
-            for data, when, frame in [*((h.data, h.time, h.frame) for h in side.held), (rest, time, at[1])]:
-                if data:
-                    self._upper.sealed(side, data, when, frame)
-        side.held, side.held_size = [], 0
+            self._count(side, [*side.held, Piece(rest, time, at[1])])
+            if side.seeker is not None:
+                self._count(side, side.seeker.pieces)
+        side.held, side.held_size, side.seeker = [], 0, None
 
     def role(self, side: Side) -> Role:
         """Which side sends this direction."""

@@ -14,6 +14,7 @@ from ..transport.ident import Identification, IdentificationReader, parse_lax
 from ..transport.packets import MAX_PACKET_LENGTH, Inbound
 from .kex import Kex
 from .kexinit import Offer
+from .resync import MAX_TRIES, Piece, Seeker
 
 MAX_HELD: Final = 1 << 20
 """Bytes of one direction that wait for keys which the other direction has yet to show."""
@@ -27,6 +28,7 @@ class Mode(Enum):
     HELD = "waiting for the other direction"
     SEALED = "encrypted"
     LOST = "lost"
+    SEEKING = "looking for the next packet"
 
 
 class LateDecompressor(Decompressor):
@@ -114,15 +116,6 @@ def walker(cipher: CipherAlgorithm | None, mac: MacAlgorithm | None) -> Walker |
 
 
 @dataclass(slots=True)
-class Held:
-    """A piece of a direction that waits for keys."""
-
-    data: bytes
-    time: float
-    frame: int
-
-
-@dataclass(slots=True)
 class Side:
     """One direction; `forward` is that of the sender of the connection's first frame."""
 
@@ -141,7 +134,7 @@ class Side:
     """Bytes of the packet under way are missing."""
     bad_tags: int = 0
     """Packets in a row that could not be opened."""
-    held: list[Held] = field(default_factory=list)
+    held: list[Piece] = field(default_factory=list)
     held_size: int = 0
     walker: Walker | None = None
     cipher: str = ""
@@ -153,6 +146,7 @@ class Side:
     """The first bytes of it, where they are not yet known to be an identification."""
     told: int = 0
     """Lines before the identification that have been told."""
+    seeker: Seeker | None = None
     ended: bool = False
 
     def verdict(self) -> bool | None:
@@ -164,9 +158,34 @@ class Side:
         opener.wrong = False  # type: ignore[attr-defined]
         return not wrong if opener.checkable else None  # type: ignore[attr-defined]
 
+    def seek(self, missing: int) -> None:
+        """Looks for the next packet from here on, `missing` bytes behind the end of what came."""
+        inbound, before = self.inbound, self.seeker
+        tries = before.tries if before is not None else MAX_TRIES
+        self.seeker = Seeker(inbound.opener, inbound.seq, inbound.buffered() + missing, tries)
+        self.mode = Mode.SEEKING
+
+    def found(self, piece: Piece) -> tuple[list[Piece], list[Piece]] | None:
+        """Looks into one more piece: what comes before the packet found, and what begins with it."""
+        seeker = self.seeker
+        assert seeker is not None
+        at = seeker.feed(piece)
+        if at is None:
+            return None
+        before: list[Piece] = []
+        after: list[Piece] = []
+        for each in seeker.pieces:
+            cut = min(max(at, 0), len(each.data))
+            at -= len(each.data)
+            before += [Piece(each.data[:cut], each.time, each.frame)] if cut else []
+            after += [Piece(each.data[cut:], each.time, each.frame)] if cut < len(each.data) else []
+        self.inbound.resume(seeker.lost)
+        seeker.pieces = []
+        return before, after
+
     def hold(self, data: bytes, time: float, frame: int) -> bool:
         """Keeps `data` until there are keys; False where too much waits already."""
-        self.held.append(Held(data, time, frame))
+        self.held.append(Piece(data, time, frame))
         self.held_size += len(data)
         return self.held_size <= MAX_HELD
 

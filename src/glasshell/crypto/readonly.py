@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from hmac import compare_digest
 from typing import Any, Final, NoReturn
 
 from cryptography.hazmat.primitives import hashes, hmac
@@ -116,6 +117,19 @@ class RunningEtm(CtrEtmOpener):
 
     def _refuse(self) -> None:
         self.wrong = True
+
+    def matches(self, seq: int, buffer: bytearray, offset: int, length: int) -> bool:
+        """Whether a packet of `length` at `offset` has the tag of sequence number `seq`."""
+        end = offset + 4 + length
+        with memoryview(buffer) as view:
+            tag = self._mac.tag(seq, view[offset : offset + 4], view[offset + 4 : end])
+            return compare_digest(tag, view[end : end + self.tag_size])
+
+    def leap(self, count: int) -> None:
+        """Passes over `count` bytes of the key stream, whose ciphertext nobody has."""
+        while count > 0:
+            self._stream.update(bytes(min(count, 1 << 16)))
+            count -= 1 << 16
 
 
 def _decryptor(name: str, key: bytes, iv: bytes) -> CipherContext:

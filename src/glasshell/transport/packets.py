@@ -180,6 +180,10 @@ class Inbound:
         self._expected = 0
         self._count(total)
 
+    def resume(self, lost: int) -> None:
+        """The next packet comes `lost` packets later than it should: they are missing in a capture."""
+        self.seq = (self.seq + lost) % MAX_SEQUENCE
+
     def rest(self) -> bytes:
         """Takes back what was fed and not opened."""
         left = bytes(self._buffer[self._offset :])
