@@ -32,6 +32,8 @@ __all__ = ["Reading", "Troubles", "read", "read_source"]
 
 MAX_WAITING: Final = 4096
 """Frames that wait, of all streams together, until it is known what a stream is."""
+MAX_WAITING_BYTES: Final = 16 << 20
+"""The same in bytes of payload."""
 MAX_LINES: Final = 100
 """Troubles that are named one by one; the rest is counted."""
 
@@ -76,6 +78,8 @@ class Reading:
         self._show = show_secrets
         self._watched: dict[int, Passive] = {}
         self._queue: deque[_Waiting] = deque()
+        self._waiting = 0
+        """Bytes in the frames of `_queue`."""
 
     def __iter__(self) -> Iterator[Frame | Seen]:
         if isinstance(self._source, PacketSource):
@@ -109,19 +113,25 @@ class Reading:
         frame = event.frame
         if isinstance(event, Data):
             self._queue.append(_Waiting(number, frame))
+            self._waiting += len(frame.payload)
             known.receive(event.forward, event.data, frame.time, frame.number)
         elif isinstance(event, Gap):
             known.gap(event.forward, event.length, frame.time, frame.number)
         elif isinstance(event, Ended):
             known.ended(event.forward, event.how, frame.time, frame.number)
         if known.ssh is False:
-            self._source.drop(number)
-            del self._watched[number]
-            for waiting in self._queue:
-                if waiting.stream == number:
-                    waiting.frame = None
+            self._drop(number)
         elif known.over:
             del self._watched[number]
+
+    def _drop(self, number: int) -> None:
+        """The stream is no SSH: nothing of it is told."""
+        self._source.drop(number)
+        del self._watched[number]
+        gone = [waiting.frame for waiting in self._queue if waiting.stream == number]
+        if gone:
+            self._waiting -= sum(len(frame.payload) for frame in gone if frame is not None)
+            self._queue = deque(waiting for waiting in self._queue if waiting.stream != number)
 
     def _sink(self, seen: Seen) -> None:
         """Puts a record to the frame that completed it where that still waits, else to the end."""
@@ -149,18 +159,20 @@ class Reading:
 
     def _ready(self) -> Iterable[Frame | Seen]:
         """What need not wait any longer, in order."""
-        queue = self._queue
-        while queue:
-            first = queue[0]
+        while self._queue:
+            first = self._queue[0]
             passive = self._watched.get(first.stream)
             if passive is not None and (passive.ssh is None or passive.undecided):
-                if len(queue) <= MAX_WAITING:
+                if len(self._queue) <= MAX_WAITING and self._waiting <= MAX_WAITING_BYTES:
                     return
                 passive.settle()
+                if passive.ssh is False:
+                    self._drop(first.stream)
                 continue
-            queue.popleft()
+            self._queue.popleft()
             yield from first.before
-            if first.frame is not None and (passive is None or passive.ssh):
+            if first.frame is not None:
+                self._waiting -= len(first.frame.payload)
                 yield first.frame
             yield from first.seen
 
