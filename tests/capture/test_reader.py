@@ -75,6 +75,12 @@ def test_frames_come_in_order_though_it_takes_a_while_to_know_a_stream() -> None
             assert after.frames[1] == item.number
 
 
+def test_what_never_showed_what_it_is_leaves_no_frame() -> None:
+    got, story = told(opened(1, 0), data(2, 0, b"text\n"))
+    assert got.items == []
+    assert story.dropped == [0]
+
+
 def test_every_record_comes_right_after_the_frame_that_completed_it(captures: Path) -> None:
     for capture in sorted(captures.glob("*.pcap*")):
         if capture.suffix not in (".pcap", ".pcapng"):

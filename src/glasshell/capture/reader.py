@@ -90,8 +90,10 @@ class Reading:
                 continue
             self._take(item)
             yield from self._ready()
-        for passive in self._watched.values():
+        for number, passive in list(self._watched.items()):
             passive.finish()
+            if passive.ssh is False:
+                self._drop(number)
         yield from self._ready()
         self._sum_up()
 
