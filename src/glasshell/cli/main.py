@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "top": "the same live, and what passes in those of our servers",
     "watch": "every SSH connection of this machine as it comes and goes",
     "doctor": "walk through a login, and say what fails and why",
+    "audit": "what is weak in a server, a capture or a configuration file",
     "speed": "how fast this machine is at each algorithm",
     "demo": "a server, a client and the timeline of their whole connection",
 }
