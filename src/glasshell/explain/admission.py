@@ -170,10 +170,12 @@ def _grace(story: Story) -> Facts | None:
 
 
 def _inferred(story: Story) -> Facts | None:
-    """A capture without keys, whose reader concluded that the login failed."""
-    if story.role != "network" or story.login.done or story.login.tries:
+    """A capture without keys, of which the lengths say that the login failed."""
+    told = story.login.inferred
+    if told.get("what") != "authentication_failed":
         return None
-    return _facts(story) if story.end.type == "AuthenticationFailed" else None
+    return {**_facts(story), "attempts": str(told.get("attempts") or "some"),
+            "evidence": str(told.get("evidence") or "")}  # fmt: skip
 
 
 _LOG: Final = (
@@ -192,6 +194,14 @@ LOGIN: Final = Phase(
     name="login",
     said=_said,
     rules=(
+        Rule(
+            name="login-inferred",
+            when=_inferred,
+            what="The login failed, {attempts} attempts, as far as the lengths of what is encrypted tell.",
+            causes=(("a wrong password or key, or somebody who tries passwords", "{evidence}"),),
+            user=("the capture with its keys tells more: a key log of either side",),
+            admin=_LOG,
+        ),
         Rule(
             name="too-many-failures",
             when=_too_many,
@@ -381,12 +391,6 @@ LOGIN: Final = Phase(
                 _PERMISSIONS,
                 _EFFECTIVE,
             ),
-        ),
-        Rule(
-            name="login-inferred",
-            when=_inferred,
-            what="The login failed, as far as lengths and directions of what is encrypted tell.",
-            admin=_LOG,
         ),
         Rule(
             name="login-failed",

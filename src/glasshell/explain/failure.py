@@ -82,15 +82,18 @@ def _phase(story: Story) -> Phase | None:
         return LOGIN
     if opening.done:
         return LOGIN
-    if not opening.server or "Protocol major versions" in end.text:
-        return IDENTIFY
+    if not opening.server or not opening.client or "Protocol major versions" in end.text:
+        # A capture of one direction says nothing of what the other did not say.
+        return IDENTIFY if story.role != "network" or end.both_ways else None
     return NEGOTIATE
 
 
 def _broken(story: Story) -> bool:
     """Whether it ended otherwise than by the client's own good-bye."""
     end = story.end
-    if end.type not in _FINE:
+    if end.type not in _FINE or story.login.inferred.get("what") == "authentication_failed":
+        return True
+    if end.ways & {"fin", "rst"} and not story.opening.done and not end.by_client:
         return True
     if end.by_server and end.by_server[0] != 11:
         return True

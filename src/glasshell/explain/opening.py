@@ -146,6 +146,12 @@ def _late(story: Story) -> Facts | None:
     return _after_kexinit(story) if story.end.type == "DeadlineExceeded" else None
 
 
+def _not_taken(story: Story) -> bool:
+    """A capture of a client that never answered the server's reply with its own NEWKEYS."""
+    opening = story.opening
+    return bool(story.end.ways) and opening.last in (21, 31, 33) and opening.client_last != 21
+
+
 _LOOK: Final = ("journalctl -u ssh -e: sshd says why", "/usr/sbin/sshd -ddd -p 2222, then connect to it")
 
 NEGOTIATE: Final = Phase(
@@ -197,6 +203,27 @@ NEGOTIATE: Final = Phase(
                 "try again later",
             ),
             admin=("uptime", *_LOOK),
+        ),
+        Rule(
+            name="host-key-not-taken",
+            when=_not_taken,
+            what="The client ended the connection when it had seen the server's host key.",
+            causes=(
+                "it does not know the key, or knows another for this server (known_hosts)",
+                "it only wanted to see what the server offers: ssh-keyscan, a scanner, an audit",
+            ),
+            user=("ssh -v: what does the client say of the host key?",),
+        ),
+        Rule(
+            name="kex-ended",
+            when=lambda story: bool(story.end.ways),
+            what="The connection ended in the middle of the key exchange, and neither side said why.",
+            causes=(
+                "one of the two found nothing to agree on, and hung up",
+                "it was a scanner, which had seen enough",
+                "something in between cut the connection",
+            ),
+            admin=_LOOK,
         ),
         Rule(
             name="kex-reset",

@@ -242,6 +242,12 @@ def _no_ssh(story: Story) -> Facts | None:
     return {"said": said[:120]} if said else None
 
 
+def _client_words(story: Story) -> Facts | None:
+    """What a client said in place of an identification, as far as a server or a capture told it."""
+    _, found, said = story.end.text.partition("the client did not begin with an SSH identification string")
+    return {"said": said.partition(": ")[2][:80] or "nothing"} if found else None
+
+
 def _seconds(story: Story) -> str:
     return f"{max(0.0, story.end.time - story.way.at):.0f}"
 
@@ -251,7 +257,8 @@ def _silent(story: Story) -> Facts | None:
 
 
 def _reset(story: Story) -> bool:
-    return "reset" in story.end.socket.lower() or "reset" in story.end.text.lower()
+    words = f"{story.end.socket} {story.end.text}".lower()
+    return "reset" in words or "rst" in story.end.ways
 
 
 IDENTIFY: Final = Phase(
@@ -261,6 +268,13 @@ IDENTIFY: Final = Phase(
         tuple(filter(None, (*story.opening.preface[:5], story.end.unfinished, story.opening.server))),
     ),
     rules=(
+        Rule(
+            name="client-no-ssh",
+            when=_client_words,
+            what='The client does not speak SSH: it said "{said}".',
+            causes=("a program has the wrong port", "somebody looks what is behind the port (a scanner)"),
+            user=("give the program the right port: SSH is what answers on {port}",),
+        ),
         Rule(
             name="ssh-1-only",
             when=lambda story: "Protocol major versions differ" in story.end.text,
@@ -349,7 +363,7 @@ IDENTIFY: Final = Phase(
         ),
         Rule(
             name="closed-before-identification",
-            when=lambda story: story.end.eof,
+            when=lambda story: story.end.eof or bool(story.end.ways),
             what="The server took the connection and closed it before it said anything.",
             causes=(
                 "too many connections wait to log in: sshd drops some at random (MaxStartups)",

@@ -95,6 +95,8 @@ class Opening:
         self.negotiated: Facts = {}
         self.last = 0
         """The number of the last message of the server's, before its keys were in use."""
+        self.client_last = 0
+        """The same of the client's."""
         self.done = False
         self.key: Facts = {}
         self.verdict: Facts = {}
@@ -119,6 +121,8 @@ class Login:
         self.sources: dict[str, str] = {}
         self.algorithms = ""
         """server-sig-algs (RFC 8308 §3.1)."""
+        self.inferred: Facts = {}
+        """What a capture's lengths tell of the login."""
 
 
 class Session:
@@ -151,6 +155,10 @@ class End:
         self.clause = ""
         self.eof = False
         self.socket = ""
+        self.both_ways = False
+        """A capture has both directions: it saw TCP begin."""
+        self.ways: set[str] = set()
+        """How a capture's directions ended."""
         self.unfinished = ""
         """What a peer without an identification had said of an unfinished line."""
         self.by_server: tuple[int, str] | None = None
@@ -280,6 +288,17 @@ class Story:
         if f.get("type") == "session":
             self.session.refused = (int(f.get("reason") or 0), clip(f.get("description", "")))
 
+    def _on_inferred(self, f: Facts) -> None:
+        if f.get("what") == "authenticated":
+            self.login.done = True
+        self.login.inferred = f
+
+    def _on_tcp_handshake(self, _: Facts) -> None:
+        self.end.both_ways = True
+
+    def _on_ended(self, f: Facts) -> None:
+        self.end.ways.add(str(f.get("how")))
+
     def _on_late(self, f: Facts) -> None:
         self.session.late = clip(f.get("what", ""))
 
@@ -295,8 +314,8 @@ class Story:
 
     def _message(self, record: MessageRecord) -> None:
         client = record.sent is not self._server_sends
-        if not client and not self.opening.done and record.number < 50:
-            self.opening.last = record.number
+        if not self.opening.done and record.number < 50:
+            setattr(self.opening, "client_last" if client else "last", record.number)
         handler = _MESSAGES.get((client, record.number))
         if handler is None:
             return
