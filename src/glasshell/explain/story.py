@@ -19,9 +19,9 @@ from ..errors import (
     RequestFailed,
     SSHError,
 )
+from ..messages import UnknownMessage, decode
 from ..messages import auth as a
 from ..messages import connection as c
-from ..messages import decode
 from ..messages import transport as t
 from ..observe.record import MessageRecord, Record, StateRecord, SubsystemRecord
 from ..wire import visible
@@ -320,11 +320,11 @@ class Story:
         if handler is None:
             return
         try:
-            # What a program writes need not be looked at in whole: its beginning will do.
             message: Any = decode(record.payload, record.context)
         except MalformedMessage:
             return
-        handler(self, message)
+        if not isinstance(message, UnknownMessage):
+            handler(self, message)
 
     def disconnected(self, message: t.Disconnect, *, client: bool) -> None:
         """SSH_MSG_DISCONNECT."""
