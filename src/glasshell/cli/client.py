@@ -18,7 +18,14 @@ from ..aio.login import Asking, Login
 from ..aio.recorder import Recorder
 from ..aio.trust import AskHostKey, Trust
 from ..config.ssh_config import ClientOptions, Forward
-from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, Refused, SSHError
+from ..errors import (
+    CannotConnect,
+    DeadlineExceeded,
+    HostKeyRefused,
+    NegotiationFailed,
+    Refused,
+    SSHError,
+)
 from ..keys.patterns import match_pattern
 from ..observe.record import Record
 from ..views.log import LogView
@@ -211,8 +218,8 @@ class Client:
         found = explain(self._recorder.records, error)
         if found is None:
             return ()
-        lines = found.brief()
-        return [line for line in lines if not (error.hint and line.startswith("try:"))]
+        hinted = bool(error.hint) and not isinstance(error, NegotiationFailed)
+        return [line for line in found.brief() if not (hinted and line.startswith("try:"))]
 
     # Connecting
 

@@ -197,7 +197,7 @@ LOGIN: Final = Phase(
         Rule(
             name="login-inferred",
             when=_inferred,
-            what="The login failed, {attempts} attempts, as far as the lengths of what is encrypted tell.",
+            what="The login failed (attempts: {attempts}), as far as the lengths of what is encrypted tell.",
             causes=(("a wrong password or key, or somebody who tries passwords", "{evidence}"),),
             user=("the capture with its keys tells more: a key log of either side",),
             admin=_LOG,

@@ -29,17 +29,17 @@ LISTS: Final[tuple[tuple[Kind, str, str, Row, tuple[str, ...]], ...]] = (
 """What is negotiated: its kind, OpenSSH's words, the keyword, the table's rows, the fields of KEXINIT."""
 
 SHOWN: Final = 12
-"""Most names of a list that a sentence repeats."""
+"""Most names of a list that are shown."""
 
 
 def _names(message: KexInit | None, field: str) -> tuple[str, ...]:
     return tuple(n for n in getattr(message, field, ()) if not is_marker(n)) if message else ()
 
 
-def joined(given: Sequence[str]) -> str:
+def joined(given: Sequence[str], most: int = SHOWN) -> str:
     """Names of a list, the first of them where there are many."""
-    more = f" and {len(given) - SHOWN} more" if len(given) > SHOWN else ""
-    return ", ".join(given[:SHOWN]) + more
+    more = f" and {len(given) - most} more" if len(given) > most else ""
+    return ", ".join(given[:most]) + more
 
 
 def _aead(client: KexInit, server: KexInit, place: int) -> bool:
@@ -78,7 +78,7 @@ def _no_match(
               if (v := verdict(kind, name)).grade in ("weak", "broken")]  # fmt: skip
     old = bool(offered) and all(verdict(kind, name).grade in ("weak", "broken") for name in offered)
     return {
-        "wanted": joined(wanted) or "nothing", "offered": joined(offered) or "nothing",
+        "wanted": joined(wanted, 3) or "nothing", "offered": joined(offered, 3) or "nothing",
         "keyword": keyword, "best": best,
         "wise": "which is sound" if grade and grade.grade == "good" else "",
         "unwise": f"though it is {grade.grade}: {grade.reason}" if grade and grade.grade != "good" else "",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from ..explain.course import sentence
+from ..explain.failure import Story, explain_story
 from ..explain.phases import Phase
 from ..observe.record import MessageRecord, Record, StateRecord, SubsystemRecord
 from ..observe.seen import Seen
@@ -34,6 +35,7 @@ class Captured(Timeline):
         self.facts: dict[str, Mapping[str, Any]] = {}
         """The latest facts of each state that the header tells of."""
         self.hassh: dict[bool, str] = {}
+        self.story = Story()
         self.inferred: list[str] = []
         self.not_decrypted: list[str] = []
         self.missing = 0
@@ -49,6 +51,7 @@ class Captured(Timeline):
         if isinstance(record, SubsystemRecord):
             self._subsystem(record)
             return
+        self.story(record)
         if isinstance(record, MessageRecord):
             if record.epoch:
                 self.verified[seen.verified] += 1
@@ -203,6 +206,12 @@ def _login(captured: Captured) -> list[str]:
     return [*captured.inferred[:1], f"... {len(captured.inferred) - 2} more ...", captured.inferred[-1]]
 
 
+def _failed(captured: Captured) -> list[str]:
+    """Why it failed, where it did: what, and the likeliest cause."""
+    found = explain_story(captured.story)
+    return [] if found is None else [found.what, *(f"likely: {cause}" for cause in found.causes[:1])]
+
+
 def _exposed(captured: Captured) -> list[str]:
     facts = captured.facts.get("terrapin", {})
     if not facts.get("exposed"):
@@ -242,6 +251,7 @@ TOLD: Final[tuple[tuple[str, Callable[[Captured], list[str]]], ...]] = (
     ("agreed", lambda c: [STATES["negotiated"][3](c.facts["negotiated"])] if "negotiated" in c.facts else []),
     ("host key", _host_key),
     ("login", _login),
+    ("failed", _failed),
     ("terrapin", _exposed),
     ("decrypted", _checked),
     ("sealed", lambda c: list(dict.fromkeys(c.not_decrypted))),
