@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glasshell.observe.hub import Hub, Sink
+from glasshell.observe.hub import MAX_WAITING, Hub, Sink
 from glasshell.observe.record import Heard, KeyRecord, MessageRecord, StateRecord, WireRecord
 from glasshell.policy import Policy
 from glasshell.testing.pair import SIDES, Pair, Side
@@ -237,3 +237,20 @@ def test_a_secret_is_shown_by_no_record() -> None:
 
 
 _: Sink = all_ears()
+
+
+def test_a_peer_that_reads_nothing_makes_nothing_grow() -> None:
+    """What waits behind a message that the socket does not take has a bound; nothing is lost to it."""
+    tap = Tap("records")
+    hub = Hub(tap)
+    told = {"seq": 0, "epoch": 0, "context": "", "packet_length": 0, "padding_length": 0}
+    hub.message(sent=True, payload=b"\x02", wire_length=0, **told)  # type: ignore[arg-type]
+    for _ in range(3000):
+        hub.message(sent=False, payload=b"\x02" + bytes(30_000), wire_length=0, **told)  # type: ignore[arg-type]
+    waiting = sum(len(record.payload) for record in hub._waiting if isinstance(record, MessageRecord))
+    assert waiting < MAX_WAITING + 30_001
+    hub.flush(1.0)
+    assert len(tap.heard) == 3001
+    hub.message(sent=True, payload=b"\x02", wire_length=0, **told)  # type: ignore[arg-type]
+    hub.message(sent=False, payload=b"\x02", wire_length=0, **told)  # type: ignore[arg-type]
+    assert len(tap.heard) == 3001, "the order is kept again"

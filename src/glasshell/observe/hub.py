@@ -25,6 +25,13 @@ instead of "records" hears what is no message, and costs nothing for each packet
 HEARD: Final = frozenset({"records", "states", "wire", "keys"})
 
 
+MAX_WAITING: Final = 8 * 1024 * 1024
+"""Bytes of records that may wait behind an unsent message. A peer that reads nothing and sends without end gets
+no more of us: beyond this they are told at once, and the order gives way."""
+_RECORD: Final = 256
+"""About what a record takes beside its payload."""
+
+
 class Hub:
     """Delivers records to sinks in order.
 
@@ -33,11 +40,12 @@ class Hub:
     whoever calls into the core.
     """
 
-    __slots__ = ("_arrived", "_packets", "_sinks", "_waiting", "now", "start")
+    __slots__ = ("_arrived", "_packets", "_sinks", "_waiting", "_weight", "now", "start")
 
     def __init__(self, *sinks: Sink, start: float = 0.0) -> None:
         self._sinks: dict[str, list[Any]] = {kind: [] for kind in sorted(HEARD)}
         self._waiting: deque[Record | WireRecord] = deque()
+        self._weight = 0
         self._arrived: bytes | bytearray | memoryview | None = None
         self._packets: dict[bool, list[int]] = {True: [], False: []}
         self.start = start
@@ -120,6 +128,7 @@ class Hub:
         if data and self._sinks["wire"]:
             sent = (i for i, r in enumerate(waiting, 1) if isinstance(r, MessageRecord) and r.sent)
             waiting.insert(max(sent, default=0), self._wire(True, bytes(data)))
+        self._weight = 0
         while waiting:
             record = waiting.popleft()
             if isinstance(record, StateRecord) or record.sent:
@@ -136,7 +145,8 @@ class Hub:
         return WireRecord(self.now - self.start, sent, data, packets, partial)
 
     def _publish(self, record: Record) -> None:
-        if self._waiting:
+        if self._waiting and self._weight < MAX_WAITING:
+            self._weight += _RECORD + (len(record.payload) if isinstance(record, MessageRecord) else 0)
             self._waiting.append(record)
         else:
             self._deliver("records", record)
