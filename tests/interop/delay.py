@@ -28,7 +28,10 @@ NETWORK: Final = "198.18.77"
 
 
 class DelayLine:
-    """A context manager; `round_trip` is in seconds and may be changed between connections."""
+    """A context manager; `round_trip` is in seconds and may be changed between connections.
+
+    `name` is the device's. A connection passes it twice, on its way out and on its way back.
+    """
 
     near, far = f"{NETWORK}.1", f"{NETWORK}.2"
 
@@ -41,8 +44,8 @@ class DelayLine:
         self._device = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK)
         try:
             request = struct.pack("16sH22x", b"gsdelay%d", IFF_TUN | IFF_NO_PI)
-            name = fcntl.ioctl(self._device, TUNSETIFF, request)[:16].rstrip(b"\0").decode()
-            for words in (f"address add {self.near}/30 dev {name}", f"link set {name} up"):
+            self.name = fcntl.ioctl(self._device, TUNSETIFF, request)[:16].rstrip(b"\0").decode()
+            for words in (f"address add {self.near}/30 dev {self.name}", f"link set {self.name} up"):
                 subprocess.run(["ip", *words.split()], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
             os.close(self._device)

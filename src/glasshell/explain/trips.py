@@ -131,6 +131,8 @@ class RoundTrips:
 
     def __init__(self) -> None:
         self.server = False
+        self._seen = False
+        """A capture's client may have Nagle's algorithm on; our own sockets have not."""
         self.fastest = 0.0
         self.links: list[Trip] = []
         self._base = Line(0)
@@ -159,6 +161,8 @@ class RoundTrips:
 
     def _state(self, record: StateRecord) -> None:
         match record.name:
+            case "started":
+                self._seen = record.facts.get("role") == "network"
             case "connecting":
                 self._connecting = record.time
             case "connect_failed" if "refused" in str(record.facts.get("error", "")).lower():
@@ -181,16 +185,22 @@ class RoundTrips:
 
     def _unread(self, record: StateRecord) -> None:
         """A packet that cannot be read: all that is left is whose turn it was."""
+        time, name = record.time, "encrypted"
         if record.facts.get("sent"):
-            self._base.sends.add(Sent(record.time, self._base.depth, "encrypted"))
-        else:
-            self._perhaps(self._base, self._base.sends, record.time, "encrypted")
+            self._note(-1, time, name)
+            return
+        cause = self._base.sends.before(time - self.fastest * CROSSED)
+        if cause is not None:
+            cause = self._or_behind(cause, time)
+            self._heard = Sent(time, cause.depth + 1, name)
+            self._reach(self._base, cause, time, name)
 
     # ---- what is sent
 
     def _note(self, number: int, time: float, name: str) -> Sent:
         before = self._said
-        if self._heard.time <= before.time and self.holds(before.time, time):
+        reacts = time - self._heard.time < self.fastest / 2
+        if self._seen and not reacts and self.holds(before.time, time):
             self._reach(self._base, before, time, "acknowledgement")
         sent = self._said = Sent(time, self._base.depth, name)
         self._sent[number] = sent
@@ -351,11 +361,15 @@ class RoundTrips:
         took = time - asked.time
         if took > 0.0:
             self.fastest = min(self.fastest or took, took)
-        behind = self._heard
-        if asked.depth < behind.depth and asked.time < behind.time and self.holds(behind.time, time):
-            asked = behind
+        asked = self._or_behind(asked, time)
         self._heard = Sent(time, asked.depth + 1, name)
         self._reach(line, asked, time, name)
+
+    def _or_behind(self, asked: Sent, time: float) -> Sent:
+        """What an answer waited for: `asked`, or the acknowledgement of what its sender had sent before."""
+        behind = self._heard
+        later = asked.depth < behind.depth and asked.time < behind.time
+        return behind if later and self.holds(behind.time, time) else asked
 
     def _unasked(self, time: float, name: str) -> None:
         """What answers nothing may still have been held, and hold what comes after it."""
