@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "sshd": "serve logins",
     "keygen": "make, show and change keys",
     "inspect": "the SSH connections of a capture file, decrypted where there are keys",
+    "strace": "run ssh under strace, and show its connections",
     "ps": "every SSH connection of this machine",
     "top": "the same live, and what passes in those of our servers",
     "watch": "every SSH connection of this machine as it comes and goes",
