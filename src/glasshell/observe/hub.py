@@ -24,10 +24,9 @@ instead of "records" hears what is no message, and costs nothing for each packet
 
 HEARD: Final = frozenset({"records", "states", "wire", "keys"})
 
-
 MAX_WAITING: Final = 8 * 1024 * 1024
-"""Bytes of records that may wait behind an unsent message. A peer that reads nothing and sends without end gets
-no more of us: beyond this they are told at once, and the order gives way."""
+"""Bytes of records that may wait behind an unsent message. A peer that reads nothing and sends without end
+gets no more of us: beyond this they are told at once, and the order gives way."""
 _RECORD: Final = 256
 """About what a record takes beside its payload."""
 
