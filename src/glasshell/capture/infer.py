@@ -32,6 +32,8 @@ MAX_FAILURE: Final = 256
 """Longest failure that is believed in, in bytes on the wire."""
 MIN_FAILURE: Final = 15
 """Bytes of the shortest failure that names a method, `password` being the shortest common one."""
+LEFT_OUT: Final = (48, 96)
+"""Bytes that OpenSSH's EXT_INFO before a failure is shorter than the one after NEWKEYS, padding included."""
 ECHO_SECONDS: Final = 1.0
 MAX_ECHO: Final = 1000
 """Bytes of the longest answer that counts as an echo; window adjustments have the size of key strokes too."""
@@ -72,6 +74,8 @@ class Login:
         self._asking = False
         """The first request has no answer yet."""
         self._banner = False
+        self._ext_info = 0
+        """Length of what the server sent before the client did: EXT_INFO."""
         self._turn: list[int] = []
         """What came before the acceptance since the client last spoke."""
         self.attempts = 0
@@ -89,8 +93,12 @@ class Login:
     def server(self, sizes: Sequence[int], time: float, frames: tuple[int, int]) -> None:
         """The server has sent units of these lengths."""
         for size in sizes:
-            if not self.done and self._client_spoke:
+            if self.done:
+                return
+            if self._client_spoke:
                 self._answer(size, time, frames)
+            else:
+                self._ext_info = size
 
     def _answer(self, size: int, time: float, frames: tuple[int, int]) -> None:
         if not self._accepted:
@@ -108,6 +116,17 @@ class Login:
             self._first(size)
         elif size == self._failure:
             self._failed(size, time, frames)
+        elif self._is_rest(size):
+            self._failure = size
+            self._failed(size, time, frames)
+
+    def _is_rest(self, size: int) -> bool:
+        """Whether the first answer was a failure of this `size` and an EXT_INFO, in one segment.
+
+        What OpenSSH tells in the second EXT_INFO is what it told in the first but for two extensions.
+        """
+        less = self._ext_info - (self._failure - size)
+        return bool(self._ext_info) and size >= self._shortest and LEFT_OUT[0] <= less <= LEFT_OUT[1]
 
     def _first(self, size: int) -> None:
         """The first answer to a request: the failure that names the methods, unless it is something else."""
