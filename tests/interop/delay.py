@@ -30,13 +30,15 @@ NETWORK: Final = "198.18.77"
 class DelayLine:
     """A context manager; `round_trip` is in seconds and may be changed between connections.
 
-    `name` is the device's. A connection passes it twice, on its way out and on its way back.
+    `name` is the device's. A connection passes it twice, on its way out and on its way back. The next `drop`
+    packets are lost.
     """
 
     near, far = f"{NETWORK}.1", f"{NETWORK}.2"
 
     def __init__(self, round_trip: float = 0.0) -> None:
         self.round_trip = round_trip
+        self.drop = 0
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0 or not DEVICE.exists():
@@ -70,7 +72,11 @@ class DelayLine:
                 return
             if self._device in ready:
                 packet = os.read(self._device, 65536)
-                if packet[0] >> 4 == 4:
+                if packet[0] >> 4 != 4:
+                    continue
+                if self.drop:
+                    self.drop -= 1
+                else:
                     back = packet[:12] + packet[16:20] + packet[12:16] + packet[20:]
                     held.append((time.monotonic() + self.round_trip / 2, back))
             while held and held[0][0] <= time.monotonic():

@@ -250,7 +250,7 @@ class Stalls:
             "identification_sent" if record.sent else "identification_received"
         )  # fmt: skip
         trip = self._trips.fastest
-        crossed = trip * CROSSED if trip >= SLOW else 0.0
+        crossed = trip * CROSSED if trip >= SLOW and not record.sent else 0.0
         if nodelay or self._running or last is None:
             return None
         if other is not None and other.time > last - crossed and not self._passed(last, other.time, record):
