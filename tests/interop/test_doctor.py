@@ -475,6 +475,7 @@ WIRE = [
     ("Telnet", saying(b"\xff\xfd\x18\xff\xfd\x20"), "other-protocol", "Telnet"),
     ("a refusal in words", saying(b"You are not welcome.\r\n"), "no-ssh", "You are not welcome."),
     ("bytes without end", saying(b"\0" * 9000), "bad-identification", "no identification of SSH"),
+    ("a tarpit", saying(b"x1\r\n", b"yQ\r\n", b"z&\r\n", wait=True), "tarpit", "endlessh"),
     ("silence", saying(wait=True), "silence", "then says nothing"),
     ("an end at once", saying(), "closed-before-identification", "MaxStartups"),
     ("a reset at once", saying(reset=True, first=1), "reset-before-identification", "was reset before"),

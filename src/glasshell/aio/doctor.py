@@ -15,7 +15,7 @@ from typing import Final
 
 from ..config.ssh_config import ClientOptions
 from ..connection.requests import pty_req
-from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, SSHError
+from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, SSHError, UsageError
 from ..explain.failure import Explanation, explain_story
 from ..explain.steps import Step, Steps
 from ..explain.story import Story
@@ -75,12 +75,17 @@ class Doctor:
         self._begin = clock()
 
     async def examine(self) -> Explanation | None:
-        """Walks as far as it goes: what prevented the rest, or None where all is well."""
+        """Walks as far as it goes: what prevented the rest, or None where all is well.
+
+        Raises UsageError for options that make no sense together.
+        """
         self._configuration()
         connection = None
         try:
             connection = await self._connect(await self._reach())
             await self._session(connection)
+        except UsageError:
+            raise  # what was asked for makes no sense: nothing of it is the server's fault
         except SSHError as error:
             self.story.told(error)
         finally:
@@ -118,8 +123,12 @@ class Doctor:
         options, state = self._options, self._recorder.state
         host, port = options.hostname, options.port
         state("resolving", host=host, port=port)
-        async with deadline(self._seconds, f"looking {host} up"):
-            found = await resolve(host, port, FAMILIES[options.address_family])
+        try:
+            async with deadline(self._seconds, f"looking {host} up"):
+                found = await resolve(host, port, FAMILIES[options.address_family])
+        except DeadlineExceeded as error:
+            why = f"Temporary failure in name resolution: no answer within {self._seconds:g} s"
+            raise CannotConnect(f"Could not resolve hostname {host}: {why}") from error
         state("resolved", host=host, addresses=tuple(str(address[0]) for _, address in found))
         tried = await asyncio.gather(*(self._try(kind, place) for kind, place in found[:MAX_ADDRESSES]))
         sockets = [each for each in tried if each is not None]

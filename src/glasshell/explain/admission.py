@@ -41,6 +41,7 @@ def _facts(story: Story) -> dict[str, str]:
     agent = login.agent
     return {
         "methods": ", ".join(methods), "takes_keys": "yes" if "publickey" in methods else "",
+        "asked": "yes" if any(each.method in ASKED for each in login.tries) else "",
         "takes_words": "yes" if set(methods) & set(ASKED) else "",
         "count": str(len(keys)), "keys": ", ".join(dict.fromkeys(k.source or k.identity for k in keys))[:200],
         "skipped": _told(_skipped(story)), "root": "yes" if login.user == "root" else "",
@@ -210,7 +211,7 @@ LOGIN: Final = Phase(
             causes=(
                 ("more keys are offered than the server is patient for, before the right one",
                  "{count} keys: {keys}"),
-                "[takes_words]the password was wrong several times",
+                "[asked]the password was wrong several times",
             ),
             user=(
                 "offer only the right key: -i FILE -o IdentitiesOnly=yes",
@@ -369,7 +370,8 @@ LOGIN: Final = Phase(
             causes=(
                 "the key is not in the authorized_keys of {user} on the server",
                 "the user name is wrong, or has no account there",
-                "[root]root may not log in (PermitRootLogin no), or its file is not read",
+                "[root]root may not log in at all (AllowUsers, dropbear -w); PermitRootLogin no would show"
+                " only after a key was found",
                 "~{user}, .ssh or authorized_keys can be written by others, and is not read (StrictModes):"
                 " sshd's log then says \"bad ownership or modes\"",
                 "the user is not let in: AllowUsers, DenyUsers, AllowGroups, DenyGroups; the account's shell"

@@ -9,7 +9,8 @@ given too: what happened before there was a connection, or after the login, may 
         print(found.what, *found.causes, *found.user, *found.admin, sep="\\n")
 
 A caller that cannot keep the records feeds a `Story`, which is a sink of bounded size, and calls
-`explain_story`. The sentences are data, one file a phase; `RULES` has them all.
+`explain_story`. The sentences are data, one file a phase; `RULES` has them all. A failure that no rule knows
+is "unexplained", in the error's own words.
 """
 
 from __future__ import annotations
@@ -61,7 +62,13 @@ def explain_story(story: Story) -> Explanation | None:
         found = rule.explain(phase.name, story, common, phase.said)
         if found is not None:
             return found
-    return None
+    if not story.end.text:
+        return None
+    client, server = phase.said(story)
+    return Explanation(
+        rule="unexplained", phase=phase.name, what=visible(story.end.text)[:300], client=tuple(client),
+        server=tuple(server), user=tuple(filter(None, (story.end.hint,))),
+    )  # fmt: skip
 
 
 def _phase(story: Story) -> Phase | None:

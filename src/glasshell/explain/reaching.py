@@ -252,6 +252,14 @@ def _seconds(story: Story) -> str:
     return f"{max(0.0, story.end.time - story.way.at):.0f}"
 
 
+def _endless(story: Story) -> Facts | None:
+    """Lines that are those of no protocol, and go on until patience ends."""
+    lines = story.opening.preface
+    if story.end.type != "DeadlineExceeded" or len(lines) < 2 or _other(story):
+        return None
+    return {"said": lines[0][:80], "count": str(len(lines)), "seconds": _seconds(story)}
+
+
 def _silent(story: Story) -> Facts | None:
     return {"seconds": _seconds(story)} if story.end.type == "DeadlineExceeded" else None
 
@@ -311,6 +319,18 @@ IDENTIFY: Final = Phase(
                 "journalctl -u ssh | grep -i penalt",
                 "PerSourcePenaltyExemptList {client_address} in sshd_config, if it is a friend",
             ),
+        ),
+        Rule(
+            name="tarpit",
+            when=_endless,
+            what="What answers on port {port} of {host} keeps sending lines, and no identification of SSH:"
+            " {count} in {seconds} s.",
+            causes=(
+                ("it is a tarpit, which holds scanners up (endlessh); the real server is on another port",
+                 'it said "{said}"'),
+                "it sends a long banner, slowly",
+            ),
+            user=("ask for the right port, and give it with -p",),
         ),
         Rule(
             name="other-protocol",

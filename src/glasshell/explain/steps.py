@@ -92,7 +92,8 @@ class Steps:
     def _on_negotiated(self, f: Mapping[str, Any], now: float) -> None:
         ciphers = dict.fromkeys((f.get("cipher_c2s"), f.get("cipher_s2c")))
         macs = dict.fromkeys((f.get("mac_c2s"), f.get("mac_s2c")))
-        chosen = ", ".join(map(str, (f.get("kex"), f.get("host_key"), *ciphers, *macs)))
+        names = (f.get("kex"), f.get("host_key"), *ciphers, *macs)
+        chosen = ", ".join(str(name) for name in names if name != "<implicit>")  # the cipher's own MAC
         notes = self._notes(f)
         why = dict(f.get("why") or {})
         self.say("negotiation", None if notes else True, chosen, *notes,
