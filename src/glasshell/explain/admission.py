@@ -26,7 +26,8 @@ def _keys(story: Story) -> list[Try]:
 
 
 def _skipped(story: Story) -> list[Try]:
-    return [each for each in story.login.tries if each.answer.startswith("skipped")]
+    """What was at hand and could not be used."""
+    return [each for each in story.login.tries if each.answer.startswith("skipped") and not each.absent]
 
 
 def _told(tries: Sequence[Try]) -> str:
@@ -44,7 +45,9 @@ def _facts(story: Story) -> dict[str, str]:
         "asked": "yes" if any(each.method in ASKED for each in login.tries) else "",
         "takes_words": "yes" if set(methods) & set(ASKED) else "",
         "count": str(len(keys)), "keys": ", ".join(dict.fromkeys(k.source or k.identity for k in keys))[:200],
-        "skipped": _told(_skipped(story)), "root": "yes" if login.user == "root" else "",
+        "skipped": _told(_skipped(story)),
+        "absent": ", ".join(each.source for each in login.tries if each.absent)[:200],
+        "root": "yes" if login.user == "root" else "",
         "banner": login.banner, "accepts": login.algorithms,
         "agent": str(agent.get("problem") or ""),
         "agent_lost": str(agent.get("problem") or "") if agent.get("path") else "",
@@ -56,7 +59,7 @@ def _facts(story: Story) -> dict[str, str]:
 
 
 def _said(story: Story) -> tuple[Sequence[str], Sequence[str]]:
-    client = [str(each) for each in story.login.tries if each.method != "none"]
+    client = [str(each) for each in story.login.tries if each.method != "none" and not each.absent]
     methods = story.login.methods
     server = [f"takes: {', '.join(methods)}"] if methods else []
     if story.login.banner:
@@ -130,7 +133,7 @@ def _unusable(story: Story) -> Facts | None:
     why = bad[0].answer
     return {
         **_facts(story), "key": bad[0].source, "why": why.removeprefix("skipped: "),
-        "open": "yes" if "too open" in why else "", "gone": "yes" if "No such file" in why else "",
+        "open": "yes" if "too open" in why else "",
         "shut": "yes" if "encrypted" in why or "passphrase" in why.lower() else "",
         "denied": "yes" if "Permission denied" in why else "",
     }  # fmt: skip
@@ -326,7 +329,6 @@ LOGIN: Final = Phase(
             causes=(
                 "[open]other users of this machine could read the private key: such a key is not used",
                 "[shut]the key is under a passphrase, and nobody could be asked for it",
-                "[gone]the file that -i or IdentityFile names is not there",
                 "[denied]the file belongs to another user",
                 ("there is no other key at hand", "{agent}"),
             ),
@@ -356,7 +358,7 @@ LOGIN: Final = Phase(
             causes=(
                 ("the agent could not be asked", "{agent}"),
                 ("what was at hand could not be used", "{skipped}"),
-                "there is no key in ~/.ssh, and none is named: -i, IdentityFile",
+                ("there is no key where it was looked for: ~/.ssh, -i, IdentityFile", "not there: {absent}"),
                 "IdentitiesOnly is set, and what it names is not in the agent",
                 "[takes_words]a password would do, and nobody could be asked for it",
             ),

@@ -148,7 +148,9 @@ class Steps:
     def _attempts(self, now: float) -> None:
         """What has been answered since the last time."""
         for place, each in enumerate(self._story.login.tries):
-            if each.method != "none" and each.answer not in ("", "would do") and place not in self._told:
+            if each.method == "none" or each.absent or each.answer in ("", "would do"):
+                continue
+            if place not in self._told:
                 self._told.add(place)
                 ok = each.answer == "accepted" or (None if each.answer == "partial" else False)
                 if each.answer.startswith("skipped") and not each.asked:

@@ -61,6 +61,11 @@ class Try:
         self.asked = False
         """The server had said that it would take this key, before the signature."""
 
+    @property
+    def absent(self) -> bool:
+        """A file that is not there; the usual ones are looked for whether anybody named them or not."""
+        return "No such file" in self.answer
+
     def __str__(self) -> str:
         what = " ".join(filter(None, (self.method, self.identity, self.source)))
         return f"{what}: {self.answer or 'no answer'}"
