@@ -234,6 +234,17 @@ def test_what_a_terminal_showed_at_our_server(watched: Watched, keys: Keys, tmp_
     assert "s3cret" not in text
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_session_that_cannot_be_recorded_is_said(there: bool, watched: Watched, keys: Keys) -> None:
+    """The folder is gone, or cannot be written any more."""
+    shutil.rmtree(watched.records)
+    if there:
+        watched.records.write_text("a file")
+    with OpenSSHClient("9.2") as ssh:
+        assert ssh.run(watched.target, "echo hi", "-tt", identity=keys.user()).stdout == b"hi\r\n"
+    assert re.search(r"^--record: .*: this connection is not heard\r?$", watched.log, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

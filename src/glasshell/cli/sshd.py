@@ -223,8 +223,14 @@ class _Daemon:
 
         A server of many connections takes a folder in the file's place, where the view knows how.
         """
-        check_views(each for each in self.asked if not for_one(*each))
         asked = [each for each in self.asked if for_one(*each)]
+        # A daemon leaves the folder that it was started in.
+        self.each = [
+            (flag, value and str(Path(value).absolute()))
+            for flag, value in self.asked
+            if not for_one(flag, value) and not is_shared(flag)
+        ]
+        check_views(self.each)
         if self.log.debug or self.arguments.inetd:
             return open_views(asked)
         for flag, value in asked:
@@ -370,14 +376,19 @@ class _Daemon:
     def _sinks(self, peer: Peer) -> list[Sink]:
         """What hears a new connection."""
         found: list[Sink] = [_without_start(self.log.view(preauth=True)), *self.shared]
-        asked = [each for each in self.asked if not (for_one(*each) or is_shared(each[0]))]
         found += self.beside.sinks()
         for folder in self.folders:
             try:
                 found.append(folder.open(peer.address, peer.port, time.time()))
             except OSError as error:
                 self._note("error", f"--trace {folder.path}: {error.strerror}: this connection is not traced")
-        return [*found, *map(_ClosedAtTheEnd, [*open_views(asked), *self.files])]
+        opened = list(self.files)
+        for flag, value in self.each:
+            try:
+                opened += open_views([(flag, value)])
+            except ConfigError as error:  # it could be opened when the server began
+                self._note("error", f"{flag}: {error}: this connection is not heard")
+        return [*found, *map(_ClosedAtTheEnd, opened)]
 
     def _policy(self) -> Policy:
         """The policy of each connection, with the system's moduli where group exchange may want them."""
@@ -440,6 +451,7 @@ class _ClosedAtTheEnd:
     def __init__(self, view: OpenView) -> None:
         self._view = view
         self.hears = getattr(view, "hears", {"records"})
+        self.__qualname__ = type(view).__name__  # by which the hub speaks of it
 
     def __call__(self, record: Record) -> None:
         self._view(record)

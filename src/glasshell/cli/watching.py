@@ -202,7 +202,7 @@ VIEWS: Final[tuple[View, ...]] = (
          _pcap_with_secrets, True, changes="--pcap"),
     View("--keylog", "FILE", f"append the keys to FILE, for Wireshark (or ${KEY_LOG_VARIABLE})",
          _keylog, False, shared=True),
-    View("--record", "FILE", "record what the terminal shows (.cast: asciicast v2; .v3.cast: v3)",
+    View("--record", "FILE", "record what the terminal shows (.cast: asciicast v2; .v3.cast: v3; a folder)",
          _recorder("--record", input=False), True, _can_record("--record", input=False), True),
     View("--record-input", "FILE", "the same with everything that is typed, passwords included",
          _recorder("--record-input", input=True), True, _can_record("--record-input", input=True), True),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["check_environment", "open_telemetry"]
 
 SERVICE: Final = "glasshell"
-TIMEOUT: Final = 5.0
+TIMEOUT: Final = 2.0
 """Seconds that one export may take: a collector that is away shall not keep a client from its end."""
 EXPORTERS: Final = ("otlp", "console", "none")
 
