@@ -107,6 +107,10 @@ def test_promtool_takes_the_metrics_of_real_logins(watched: Watched, client: Get
         after['glasshell_sent_bytes_total{role="server"}']
         >= found['glasshell_sent_bytes_total{role="server"}']
     )
+    # Whoever asked whether the server is there, the stranger and the dropped one went without a word.
+    assert {name: n for name, n in found.items() if name.startswith("glasshell_errors_total")} == {
+        'glasshell_errors_total{role="server",type="ConnectionLost"}': 3,
+    }  # fmt: skip
     program = shutil.which("promtool")
     if program is None:
         absent("promtool is not installed")
