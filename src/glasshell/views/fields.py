@@ -201,10 +201,10 @@ class _Walk:
         above = self._above
         if source.within and (AUTHORITY in above or not any(each in source.within for each in above)):
             return False
-        if source.when is None:
-            return True
-        name, value = source.when
-        return any(each.name == name and each.value == value for each in beside)
+        values = {each.name: each.value for each in beside} if source.when or source.unless else {}
+        if source.unless is not None and values.get(source.unless[0]) in source.unless[1]:
+            return False
+        return source.when is None or values.get(source.when[0]) == source.when[1]
 
     def _take(self, name: str, source: Source, shown: Shown, payload: bytes) -> None:
         row = FIELDS[name]

@@ -24,13 +24,14 @@ class Source:
     `take`: "value"; "raw", the content of the string; "all", all its bytes with the length; "length" of the
     string; "count" of the structures; "head" and "tail" of two keys put together; "mode", the terminal mode
     of that number.
-    `when`: (field, value) that must stand beside it.
+    `when`: (field, value) that must stand beside it; `unless`: values of the same field that must not.
     """
 
     field: str
     take: str = "value"
     within: tuple[str, ...] = ()
     when: tuple[str, str] | None = None
+    unless: tuple[str, frozenset[str]] | None = None
     mode: int = 0
 
 
@@ -199,7 +200,13 @@ def _keys() -> Iterator[FieldRow]:
         )
     yield _row("ssh.host_sig.length", Kind.INT, *HOST_SIGNATURE, take="length")
     yield from _string("ssh.host_sig.type", "SignatureBlob.algorithm", within=HOST_SIGNATURE)
-    yield _row("ssh.host_sig.data", Kind.BYTES, "SignatureBlob.body", take="all", within=HOST_SIGNATURE)
+    for name, algorithm in (("rsa", "ssh-rsa"), ("dsa", "ssh-dss")):
+        source = Source("SignatureBlob.body", "raw", HOST_SIGNATURE, when=("algorithm", algorithm))
+        yield FieldRow(f"ssh.host_sig.{name}", Kind.BYTES, "", (source,))
+    data = Source(
+        "SignatureBlob.body", "all", HOST_SIGNATURE, unless=("algorithm", frozenset({"ssh-rsa", "ssh-dss"}))
+    )
+    yield FieldRow("ssh.host_sig.data", Kind.BYTES, "", (data,))
     yield _row("ssh.pk_sig_blob_length", Kind.INT, *USER_SIGNATURE, take="length")
     yield from _string("ssh.pk_sig_blob_name", "SignatureBlob.algorithm", within=USER_SIGNATURE)
     inner = ("RsaSignature", "DssSignature", "Ed25519Signature", "EcdsaSignature", "SkEd25519Signature",
