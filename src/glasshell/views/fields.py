@@ -163,8 +163,14 @@ def values_of(row: Row, names: Iterable[str], *, show_secrets: bool = False) -> 
                 shown = describe(record.payload, record.context)
                 walk.fields(shown[1:], declared.__name__, record.payload)  # the first one is the number
     for name in wanted & ONCE:
-        del found[name][1:]
+        del found[name][1 + (name == "ssh.direction" and _in_two_parts(row)) :]
     return found
+
+
+def _in_two_parts(row: Row) -> bool:
+    """Whether a frame ends a packet that began before it and holds another: tshark looks at it twice."""
+    packets = [seen for seen in row.seen if _is_packet(seen)]
+    return len(packets) > 1 and packets[0].frames[0] != packets[0].frames[1]
 
 
 @lru_cache(maxsize=32)
@@ -393,7 +399,7 @@ PACKET: Final[Mapping[str, Callable[[Seen, Frame | None], Iterable[Any]]]] = {
 """What a record tells beside the fields of its message."""
 
 ONCE: Final = frozenset({"ssh", "sftp", "ssh.direction"})
-"""Told once for a frame, however many packets it holds."""
+"""Told once for a look at a frame, however many packets it holds."""
 
 
 # --- how it is written
@@ -422,8 +428,12 @@ def _date(value: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.000000000+0000"
 
 
+def _char(value: int) -> str:
+    return f"'\\\\x{value & 0xFF:02x}'"
+
+
 BASES: Final[Mapping[str, Callable[[int], str]]] = {
-    "": str, "hex": "0x{:08x}".format, "hex4": "0x{:04x}".format, "char": "0x{:02x}".format, "date": _date,
+    "": str, "hex": "0x{:08x}".format, "hex4": "0x{:04x}".format, "char": _char, "date": _date,
 }  # fmt: skip
 
 ESCAPED: Final = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}

@@ -50,7 +50,7 @@ class FieldRow:
 
 HOST: Final = (
     "KexDhReply.host_key", "KexDhGexReply.host_key", "KexEcdhReply.host_key", "KexHybridReply.host_key",
-    "HostKeyBlob.key",
+    "HostKeyBlob.key", "HostboundRequest.host_key",
 )  # fmt: skip
 USER: Final = ("PublickeyRequest.public_key", "HostboundRequest.public_key", "UserauthPkOk.public_key")
 HOST_SIGNATURE: Final = tuple(name.replace("host_key", "signature") for name in HOST[:4])
@@ -273,7 +273,7 @@ def _terminal() -> Iterator[FieldRow]:
         ("width_char", "columns"), ("height_row", "rows"), ("width_pixel", "width"),
         ("height_pixel", "height"),
     ):  # fmt: skip
-        yield _row(f"ssh.pty_term_{name}", Kind.INT, f"PtyReq.{field}", f"WindowChange.{field}")
+        yield _row(f"ssh.pty_term_{name}", Kind.INT, f"PtyReq.{field}")
     yield _row("ssh.pty_term_modes_length", Kind.INT, "PtyReq.modes", take="length")
     for mode in Mode:
         kind = Kind.BOOL if Mode.IGNPAR <= mode <= Mode.PARODD else Kind.INT
