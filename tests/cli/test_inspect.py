@@ -183,6 +183,19 @@ def test_a_trace_is_drawn_as_its_connection_was(
     assert wanted
 
 
+def test_the_page_has_every_connection(
+    recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert run(capsys, recorded.capture, "--keylog", recorded.keys, "--html", page) == (0, "", "")
+    text = page.read_text("utf-8")
+    assert "SSH_MSG_USERAUTH_REQUEST" in text
+    assert "swordfish" not in text
+    assert b"swordfish".hex() not in text
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert run(capsys, recorded.capture, "--html", tmp_path / "no" / "page.html")[0] == 255
+
+
 def test_fields_are_written_as_tshark_writes_them(
     recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:

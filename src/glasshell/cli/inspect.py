@@ -159,8 +159,8 @@ class Inspection(Protocol):
         """Takes one."""
         ...
 
-    def close(self) -> None:
-        """Nothing more comes."""
+    def close(self, troubles: Sequence[str] = ()) -> None:
+        """Nothing more comes; `troubles` is what could not be read."""
         ...
 
 
@@ -182,7 +182,7 @@ def inspect(name: str, path: str, asked: Asked, view: Inspection) -> int:
         try:
             _pour(reading, asked, view)
         finally:
-            view.close()
+            view.close(reading.troubles.lines)
     return _verdict(reading, path, asked)
 
 

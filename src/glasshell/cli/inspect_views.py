@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -56,7 +56,7 @@ class Fields:
         """Takes one; a frame's line is written when the next one comes."""
         self._line(self._gathered.take(item))
 
-    def close(self) -> None:
+    def close(self, troubles: Sequence[str] = ()) -> None:
         """Writes the last line."""
         self._line(self._gathered.end())
 
@@ -92,7 +92,7 @@ class Records:
         """Shows one."""
         raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self, troubles: Sequence[str] = ()) -> None:
         """Nothing more comes."""
 
 
@@ -129,7 +129,7 @@ class Objects(Records):
             self._out.write(compact({**header(begin), "stream": seen.stream}) + "\n")
         self._out.write(compact(shown) + "\n")
 
-    def close(self) -> None:
+    def close(self, troubles: Sequence[str] = ()) -> None:
         """Ends the array."""
         if self._array:
             self._out.write("\n]\n")
@@ -160,22 +160,36 @@ class Timelines:
             wanted = self._holds(Row(frame, [item]))
         self._connections(item, wanted=wanted)
 
-    def close(self) -> None:
+    def close(self, troubles: Sequence[str] = ()) -> None:
         """Draws what has not ended."""
         self._connections.close()
 
 
 class Page:
-    """`--html FILE`: the connections as one page."""
+    """`--html FILE`: the connections as one page; only the owner may read it."""
 
     def __init__(self, asked: Asked, path: str) -> None:
-        raise ConfigError(f"cannot write {path}: this build draws no pages")
+        from ..views.files import open_private
+        from ..views.waterfall import Waterfall
+
+        self._file = open_private(path, "page")
+        self._page = Waterfall(self._file, "glasshell inspect")
+        self._holds = Filtered(asked)
+        self._frame: Frame | None = None
 
     def __call__(self, item: Frame | Seen) -> None:
-        """Takes one."""
+        """Takes one; of messages those that the filter holds for are on the page."""
+        if isinstance(item, Frame):
+            self._frame = item
+            return
+        frame = self._frame if self._frame and self._frame.number == item.frames[1] else None
+        if isinstance(item.record, StateRecord) or self._holds(Row(frame, [item])):
+            self._page(item)
 
-    def close(self) -> None:
+    def close(self, troubles: Sequence[str] = ()) -> None:
         """Writes the page."""
+        self._page.problems += troubles
+        self._page.close()
 
 
 def replay(path: str, form: str, view: Inspection) -> None:
