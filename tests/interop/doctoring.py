@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -25,8 +24,8 @@ Speak = Callable[[socket.socket], None]
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
-# A copy of /etc with other accounts, mounted over /etc in a namespace that ends with the server.
-_OVER_ETC = 'mount --bind "$1" /etc; shift; exec "$@"'
+# Links to what is in /etc, but for the files that differ, mounted over /etc in a namespace of its own.
+_OVER_ETC = 'mount --bind /etc "$1/real"; mount --bind "$1/etc" /etc; shift; exec "$@"'
 
 
 @dataclass
@@ -67,6 +66,26 @@ def run_in(namespace: Sequence[str], *words: str) -> Found:
     return Found(done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr)
 
 
+_ALL = """
+import contextlib, io, json, sys
+from glasshell.cli.main import main
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        status = main(["doctor", "--json", *words])
+    print(json.dumps([status, json.loads(out.getvalue() or "{}")]))
+"""
+
+
+def run_all_in(namespace: Sequence[str], lines: Sequence[Sequence[str]]) -> list[Found]:
+    """As `run_in`, for several command lines in one process."""
+    line = [*namespace, sys.executable, "-c", _ALL, json.dumps(lines)]
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    return [Found(*json.loads(each)) for each in done.stdout.splitlines()]
+
+
 @dataclass
 class User:
     """One account of `AccountServer`. `keys` is its authorized_keys; None: the user key's line as it is."""
@@ -95,11 +114,18 @@ class AccountServer(OpenSSHServer):
         line = super()._line(port)
         etc = self.folder / "etc"
         if not etc.exists():
-            shutil.copytree("/etc", etc, symlinks=True, ignore_dangling_symlinks=True)
+            etc.mkdir(mode=0o755)
+            (self.folder / "real").mkdir()
+            for each in Path("/etc").iterdir():
+                (etc / each.name).symlink_to(self.folder / "real" / each.name)
             for name, text in self._etc.items():
                 (etc / name).write_text(text)
             self._make_accounts(etc)
-        return ["unshare", "--mount", "sh", "-ec", _OVER_ETC, "sh", str(etc), *line]
+        return [*self.namespace(), *line]
+
+    def namespace(self) -> list[str]:
+        """The words before a command that is to see these accounts."""
+        return ["unshare", "--mount", "sh", "-ec", _OVER_ETC, "sh", str(self.folder)]
 
     def _make_accounts(self, etc: Path) -> None:
         passwd, shadow = [], []
@@ -120,7 +146,9 @@ class AccountServer(OpenSSHServer):
             shadow.append(f"{user.name}:{user.password}:19000:0:99999:7::{user.expires}:\n")
         for name, lines in (("passwd", passwd), ("shadow", shadow)):
             path = etc / name
-            path.write_text("".join(lines) + path.read_text())  # the first line of a name counts
+            path.unlink()
+            # The first line of a name counts.
+            path.write_text("".join(lines) + Path("/etc", name).read_text())
 
     def _config(self, port: int) -> str:
         config = super()._config(port).replace("StrictModes no", "StrictModes yes")

@@ -32,6 +32,7 @@ from tests.interop.doctoring import (
     identity,
     known_hosts,
     packet,
+    run_all_in,
     run_in,
     saying,
 )
@@ -345,11 +346,13 @@ class Crowded(OpenSSHServer):
 
 def test_a_full_queue_of_logins(start: Start, keys: Keys, tmp_path: Path) -> None:
     server = start(Crowded("9.2", keys))
-    for _ in range(500):  # until whoever looked whether the server answers is forgotten
+    deadline = time.monotonic() + 20
+    found = Found(0, {})
+    while not found.document and time.monotonic() < deadline:
+        # Whoever looked whether the server answers has to be forgotten first.
         with socket.create_connection((LOOPBACK, server.target.port)) as other:
             if other.recv(4) == b"SSH-":
                 found = at(server, keys, tmp_path)
-                break
     assert found.rule == "max-startups", found.text
     assert "LoginGraceTime" in found.text
 
@@ -586,3 +589,49 @@ def test_enough_failures_are_provoked() -> None:
     names = {case.rule for case in ACCOUNTS if case.rule} | {row[2] for row in WIRE}
     assert names <= set(RULES)
     assert len([case for case in ACCOUNTS if case.rule]) + len(WIRE) >= 60
+
+
+# ---- on the server itself: the same accounts, and the reason that sshd's own log gives
+
+ON_SERVER = [
+    ("anna", "", ""),
+    ("bert", "server-files", "bad ownership or modes for directory"),
+    ("carl", "server-lists", "listed in DenyUsers"),
+    ("dora", "server-account", "shell /no/such/shell does not exist"),
+    ("fred", "server-account", "account has expired"),
+    ("gina", "server-key-options", "may not be used from 127.0.0.1"),
+    ("paul", "server-account", "account is locked"),
+    ("rosa", "server-key-options", "the key has expired"),
+    ("sam", "server-no-keys", "PubkeyAuthentication is no"),
+    ("zoe", "server-lists", "not listed in AllowUsers"),
+    ("tom", "server-no-file", "AuthorizedKeysFile is none"),
+    ("root", "server-root", "PermitRootLogin is no"),
+    ("nobody-there", "server-no-account", "There is no account nobody-there"),
+]
+
+
+@pytest.fixture(scope="module")
+def on_server(accounts: AccountServer, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    """What doctor says of each of them, of a key that is not there, and of a configuration that is none."""
+    bad = tmp_path_factory.mktemp("bad") / "sshd_config"
+    bad.write_text("Nonsense yes\n")
+    config = ["--sshd-config", str(accounts.folder / "sshd_config")]
+    key = ["-i", str(keys.user().private)]
+    lines = [["--server", user, *config, *key] for user, _, _ in ON_SERVER]
+    lines.append(["--server", "anna", *config, "-i", str(keys.stranger().private)])
+    lines.append(["--server", "anna", "--sshd-config", str(bad)])
+    return run_all_in(accounts.namespace(), lines)
+
+
+@pytest.mark.parametrize(("place", "user"), list(enumerate(row[0] for row in ON_SERVER)))
+def test_on_the_server(place: int, user: str, on_server: list[Found]) -> None:
+    _, rule, says = ON_SERVER[place]
+    found = on_server[place]
+    assert (found.rule, found.status) == (rule, 1 if rule else 0), found.text
+    assert says in found.text
+
+
+def test_a_key_that_is_not_on_the_server(on_server: list[Found]) -> None:
+    assert on_server[-2].rule == "server-key"
+    assert on_server[-1].rule == "server-config"
+    assert "Nonsense" in on_server[-1].text

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import UsageError
+from ..wire import visible
 from .report import FAILED
 from .ssh import FLAGS, Invocation, facts, parse
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-USAGE: Final = "usage: glasshell doctor [flags] [user@]host\n"
+USAGE: Final = (
+    "usage: glasshell doctor [flags] [user@]host\n"
+    "       glasshell doctor --server USER [--from ADDRESS] [-i KEY] [--sshd-config FILE]\n"
+)
 
 OWN: Final = {
     "--json": "write one JSON object, and nothing else",
@@ -29,6 +33,9 @@ OWN: Final = {
     "--no-run": "run nothing on the server",
     "--brief": "the steps without their details",
     "--timeout SECONDS": "how long one answer may take (10; ConnectTimeout, if set)",
+    "--server USER": "look on this machine, as root, why sshd lets USER in or not",
+    "--from ADDRESS": "with --server: where the client comes from (127.0.0.1)",
+    "--sshd-config FILE": "with --server: the file of sshd -f",
 }
 """What only doctor has."""
 
@@ -42,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         print(_help(), end="", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else FAILED
     own, words = _own(arguments)
+    if "--server" in own:
+        return _on_server(own, words)
     said = parse(words)
     if said.command is not None:
         raise UsageError("doctor runs no command of yours", hint=USAGE.strip())
@@ -64,44 +73,84 @@ def _own(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     own: dict[str, str] = {}
     rest: list[str] = []
     words = iter(arguments)
+    valued = {flag.partition(" ")[0] for flag in OWN if " " in flag}
     for word in words:
         name, sign, value = word.partition("=")
-        if name == "--timeout":
+        if name in valued:
             own[name] = value if sign else next(words, "")
-            if not own[name].replace(".", "", 1).isdigit() or float(own[name]) <= 0:
-                raise UsageError(f"--timeout takes seconds, not '{own[name]}'")
+            if not own[name]:
+                raise UsageError(f"{name} takes a value", hint="glasshell doctor --help")
         elif word in OWN:
             own[word] = ""
         else:
             rest.append(word)
+    seconds = own.get("--timeout", "1")
+    if not seconds.replace(".", "", 1).isdigit() or float(seconds) <= 0:
+        raise UsageError(f"--timeout takes seconds, not '{visible(seconds)}'")
     return own, rest
 
 
-def _examine(said: Invocation, options: ClientOptions, own: dict[str, str]) -> int:
-    from ..views.checkup import Checkup
-    from .watching import close_views, open_views
+def _on_server(own: dict[str, str], words: Sequence[str]) -> int:
+    """--server: what a client cannot see."""
+    import getopt
 
-    steps: list[Step] = []
-    views = open_views(said.views)
-    shown = None
-    if "--json" not in own:
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        shown = Checkup(sys.stdout, color=color, details="--brief" not in own)
-
-    def tell(step: Step) -> None:
-        steps.append(step)
-        if shown is not None:
-            shown.step(step)
+    from ..aio.serverside import Question, examine
 
     try:
-        found = asyncio.run(_walk(options, own, tell, views))
+        flags, rest = getopt.getopt(list(words), "i:")
+    except getopt.GetoptError as error:
+        raise UsageError(f"with --server: {error.msg}", hint=USAGE.strip()) from None
+    if rest:
+        raise UsageError(f"with --server no host is named: '{visible(rest[0])}'", hint=USAGE.strip())
+    question = Question(
+        user=own["--server"], address=own.get("--from", "127.0.0.1"), keys=tuple(path for _, path in flags),
+        config=own.get("--sshd-config", ""),
+    )  # fmt: skip
+    shown = _Shown(own)
+    found = examine(question, shown.tell)
+    return shown.end({"user": question.user, "address": question.address}, found)
+
+
+class _Shown:
+    """The steps as they come, for people or for programs."""
+
+    def __init__(self, own: dict[str, str]) -> None:
+        from ..views.checkup import Checkup
+
+        self._steps: list[Step] = []
+        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._checkup = None
+        if "--json" not in own:
+            self._checkup = Checkup(sys.stdout, color=color, details="--brief" not in own)
+
+    def tell(self, step: Step) -> None:
+        """One step."""
+        self._steps.append(step)
+        if self._checkup is not None:
+            self._checkup.step(step)
+
+    def end(self, about: dict[str, Any], found: Explanation | None) -> int:
+        """What it all means; the exit status."""
+        if self._checkup is None:
+            steps = [step.to_dict() for step in self._steps]
+            explanation = found.to_dict() if found else None
+            whole = {**about, "well": found is None, "steps": steps, "explanation": explanation}
+            print(json.dumps(whole, indent=2))
+        elif found is not None:
+            self._checkup.explanation(found)
+        return 1 if found is not None else 0
+
+
+def _examine(said: Invocation, options: ClientOptions, own: dict[str, str]) -> int:
+    from .watching import close_views, open_views
+
+    views = open_views(said.views)
+    shown = _Shown(own)
+    try:
+        found = asyncio.run(_walk(options, own, shown.tell, views))
     finally:
         close_views(views)
-    if shown is None:
-        print(json.dumps(_document(options, steps, found), indent=2))
-    elif found is not None:
-        shown.explanation(found)
-    return 1 if found is not None else 0
+    return shown.end({"host": options.hostname, "port": options.port, "user": options.user}, found)
 
 
 async def _walk(options: ClientOptions, own: dict[str, str], tell: Any, views: Any) -> Explanation | None:
@@ -118,12 +167,3 @@ def _asking(options: ClientOptions) -> Asking:
     from .questions import Questions
 
     return Questions(options, lambda text: print(text, file=sys.stderr), lambda *_, **__: None).asking
-
-
-def _document(options: ClientOptions, steps: list[Step], found: Explanation | None) -> dict[str, Any]:
-    return {
-        "host": options.hostname, "port": options.port, "user": options.user,
-        "well": found is None,
-        "steps": [step.to_dict() for step in steps],
-        "explanation": found.to_dict() if found else None,
-    }  # fmt: skip
