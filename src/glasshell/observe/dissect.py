@@ -49,9 +49,16 @@ def to_dict(payload: bytes, context: str = GENERIC) -> dict[str, Any]:
         "clause": found.CLAUSE if found else "",
         "fields": {each.name: _json(each) for each in (shown[1:] if found else shown)},
     }
-    if not payload or (found is not None and shown[-1].name == "unparsed"):
-        result["malformed"] = _why(payload, context)
+    if not payload or (found is not None and not _ends(found, shown)):
+        why = _why(payload, context)
+        if why:
+            result["malformed"] = why
     return result
+
+
+def _ends(found: type[Struct], shown: Sequence[Shown]) -> bool:
+    """Whether what is shown ends with the message's last field; one cut off between two fields does not."""
+    return shown[-1].name == (found.FIELDS[-1].name if found.FIELDS else "message")
 
 
 def _why(payload: bytes, context: str) -> str:

@@ -436,13 +436,22 @@ BASES: Final[Mapping[str, Callable[[int], str]]] = {
     "": str, "hex": "0x{:08x}".format, "hex4": "0x{:04x}".format, "char": _char, "date": _date,
 }  # fmt: skip
 
-ESCAPED: Final = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+ESCAPED: Final = {
+    "\\": "\\\\",
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+}
 
 
 def _text(value: str) -> str:
-    """Text in one line, safe for a terminal."""
+    """Text in one line as tshark has it, but for control characters, which are escaped here."""
     if value.isprintable():
-        return value
+        return value.replace("\\", "\\\\")
     return "".join(ESCAPED.get(char) or visible(char) for char in value)
 
 
