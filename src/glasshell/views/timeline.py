@@ -80,7 +80,11 @@ class Rows:
     def _append(self, row: Row) -> None:
         self.rows.append(row)
         if len(self.rows) > self.limit:
-            self.dropped += self.rows.pop(self.head).count
+            self.leave_out(self.rows.pop(self.head))
+
+    def leave_out(self, row: Row) -> None:
+        """`row` is one of very many, and has gone."""
+        self.dropped += row.count
 
 
 def _place(f: Mapping[str, Any]) -> str:

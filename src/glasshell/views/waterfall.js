@@ -187,7 +187,21 @@
   // ---- the time line
 
   const pen = document.createElement("canvas").getContext("2d");
-  const width = (text, px, weight = 400) => { pen.font = `${weight} ${px}px ${getComputedStyle(document.body).fontFamily}`; return pen.measureText(text).width; };
+  const widths = new Map();
+  let family = "";
+
+  function width(text, px, weight = 400) {
+    const key = `${weight} ${px} ${text}`;
+    let found = widths.get(key);
+    if (found === undefined) {
+      family = family || getComputedStyle(document.body).fontFamily;
+      pen.font = `${weight} ${px}px ${family}`;
+      found = pen.measureText(text).width;
+      if (widths.size < 20000) widths.set(key, found);
+    }
+    return found;
+  }
+
   let hits = [];  // [x, row] of what was drawn, by x
 
   function redraw() {
@@ -536,6 +550,8 @@
   function list() {
     const rows = $("rows");
     rows.replaceChildren();
+    watcher.disconnect();
+    near.clear();
     items = [];
     const ending = new Map();
     it.trips.forEach((trip) => ending.set(`${trip[3]}@${trip[4]}`, trip[0]));
@@ -589,27 +605,39 @@
     const bulk = row[CONTENT] ? `${name.endsWith("ADJUST") ? "+" : ""}${size(row[CONTENT])}` : "";
     const facts = [row[FACTS], bulk, row[COUNT] > 1 ? `in ${time(row[LAST] - row[T])}` : ""].filter(Boolean).join(" ");
     if (facts) add(what, "span", {}, facts);
-    bars(add(button, "span", { class: "bar", "aria-hidden": "true" }), row);
+    item.pieces = bars(add(button, "span", { class: "bar", "aria-hidden": "true" }), row);
+    watcher.observe(item);
     button.addEventListener("click", () => choose(index, false));
     button.title = facts.length > 60 ? facts : "";
     return item;
   }
 
   function bars(bar, row) {
-    const piece = (name, a, b) => {
-      const made = add(bar, "i", { class: name });
-      made.style.setProperty("--a", a);
-      made.style.setProperty("--b", b);
-    };
+    const pieces = [];
+    const piece = (name, a, b) => pieces.push([add(bar, "i", { class: name }), a, b]);
     if (row[T] > row[SINCE]) piece(row[KIND], row[SINCE], row[T]);
     else piece("point", row[T], row[T]);
     if (row[COUNT] > 1) piece("run", row[T], row[LAST]);
+    return pieces;
+  }
+
+  // Only what is near the window is placed anew when the time line moves: there may be thousands.
+  const near = new Set();
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting) { near.add(entry.target); place(entry.target); } else near.delete(entry.target);
+    }
+  }, { rootMargin: "800px" });
+
+  function place(item) {
+    for (const [bar, a, b] of item.pieces || []) {
+      bar.style.left = `${clip((a - from) / (to - from) * 100, -1, 101)}%`;
+      bar.style.width = `${clip((b - Math.max(a, from)) / (to - from) * 100, 0, 102)}%`;
+    }
   }
 
   function axis() {
-    const rows = $("rows");
-    rows.style.setProperty("--from", from);
-    rows.style.setProperty("--per", `${100 / (to - from)}%`);
+    near.forEach(place);
     $("axis").replaceChildren(add(null, "span", {}, time(Math.max(from, 0))), add(null, "span", {}, time(to)));
   }
 
@@ -817,7 +845,7 @@
     addEventListener("resize", soon);
     addEventListener("hashchange", follow);
     let shown = null;  // paper has the whole connection
-    addEventListener("beforeprint", () => { shown = [from, to]; [from, to] = whole; $("stage").style.width = "690px"; redraw(); });
+    addEventListener("beforeprint", () => { shown = [from, to]; [from, to] = whole; $("stage").style.width = "690px"; redraw(); items.forEach(place); });
     addEventListener("afterprint", () => { if (shown) [from, to] = shown; $("stage").style.width = ""; redraw(); });
     open(0);
     follow();

@@ -61,7 +61,7 @@ class Item(Row):
         Row.absorb(self, other)
         self.marks.append(other.time)
         if len(self.marks) > MOST_MARKS:
-            del self.marks[::2]
+            del self.marks[1::2]
 
 
 class Budget:
@@ -72,11 +72,32 @@ class Budget:
 
     def take(self, detail: dict[str, Any]) -> dict[str, Any]:
         """`detail`, or what can be afforded of it."""
-        cost = len(detail.get("hex", "")) + sum(len(each[3]) + 60 for each in detail.get("fields", ()))
+        cost = self._cost(detail)
         if cost > self.left:
-            return {**detail, "hex": "", "fields": [], "short": True}
+            return {**detail, "hex": "", "fields": []}
         self.left -= cost
         return detail
+
+    def give_back(self, detail: Mapping[str, Any]) -> None:
+        """What `detail` took is free again."""
+        self.left += self._cost(detail)
+
+    @staticmethod
+    def _cost(detail: Mapping[str, Any]) -> int:
+        return len(detail.get("hex", "")) + sum(len(each[3]) + 60 for each in detail.get("fields", ()))
+
+
+class Lines(Rows):
+    """The lines of one connection; those that go give back what they cost."""
+
+    def __init__(self, limit: int, budget: Budget) -> None:
+        super().__init__(limit // 2, limit)
+        self._budget = budget
+
+    def leave_out(self, row: Row) -> None:
+        super().leave_out(row)
+        if isinstance(row, Item):
+            self._budget.give_back(row.detail)
 
 
 class Story(Timeline):
@@ -84,7 +105,7 @@ class Story(Timeline):
 
     def __init__(self, budget: Budget, limit: int = MOST_ROWS) -> None:
         super().__init__()
-        self.lines = Rows(limit // 2, limit)
+        self.lines = Lines(limit, budget)
         self.wall: float | None = None
         self._budget = budget
         self._spans: list[list[Any]] = []
@@ -99,8 +120,8 @@ class Story(Timeline):
             self._subsystem(record)
             return
         if getattr(record, "name", "") == "started":
-            wall = record.facts.get("wall_time")  # type: ignore[union-attr]
-            self.wall = float(wall) if isinstance(wall, (int, float)) else None
+            wall = plain(record.facts.get("wall_time"))  # type: ignore[union-attr]
+            self.wall = wall if isinstance(wall, (int, float)) else None
         super().__call__(record)
         self._span(self._spans, self.clock.kind, MOST_SPANS)
 
@@ -194,7 +215,7 @@ class Waterfall:
     def render(self, out: IO[str]) -> None:
         """Writes the page."""
         out.write(_page(self._title, {
-            "title": self._title,
+            "title": visible(self._title),
             "problems": [visible(each) for each in self.problems],
             "left_out": len(self._left_out),
             "connections": [{"stream": n, **story.to_dict()} for n, story in sorted(self._stories.items())],
