@@ -115,6 +115,7 @@ HOT: Final[dict[int, Callable[[bytes], str]]] = {connection.ChannelData.NUMBER: 
 
 LABELS: Final = {
     "recipient_channel": "ch", "initial_window_size": "window", "maximum_packet_size": "max",
+    "flags": "flags",
 }  # fmt: skip
 """Short names for fields that are shown in many lines."""
 

@@ -13,7 +13,7 @@ from ..observe.record import MessageRecord, Record, StateRecord, SubsystemRecord
 from ..observe.seen import Seen
 from .drawing import fit
 from .lines import text_of, words
-from .timeline import INFERRED, STATES, Row, Timeline, size_text
+from .timeline import INFERRED, STATES, Row, Rows, Timeline, size_text
 
 __all__ = ["Connections"]
 
@@ -118,6 +118,10 @@ KEPT: Final = frozenset({
 })  # fmt: skip
 
 
+FEWER: Final = ((2048, 10), (512, 40), (64, 200))
+"""Of more connections than this at a time, each new one keeps so many lines: all together stay bounded."""
+
+
 class Connections:
     """Takes what a capture tells and draws each connection when it is over; `close` draws the rest."""
 
@@ -133,6 +137,8 @@ class Connections:
         captured = self._open.get(seen.stream)
         if captured is None:
             captured = self._open[seen.stream] = Captured(seen.stream)
+            limit = next((lines for most, lines in FEWER if len(self._open) > most), Rows.LIMIT)
+            captured.lines = Rows(limit // 2, limit)
         captured.hear(seen)
         captured.wanted = captured.wanted or wanted
         if isinstance(seen.record, StateRecord) and seen.record.name == "closed":
@@ -236,9 +242,9 @@ def _handshake(captured: Captured) -> list[str]:
     if not facts:
         return []
     server, client = (float(facts.get(side, 0.0)) * 1000 for side in ("syn_ack", "ack"))
-    return [
-        f"{server + client:.1f} ms by TCP's handshake: {server:.1f} to the server, {client:.1f} to the client"
-    ]
+    places = 1 if server + client >= 1 else 3
+    parts = f"{server:.{places}f} to the server, {client:.{places}f} to the client"
+    return [f"{server + client:.{places}f} ms by TCP's handshake: {parts}"]
 
 
 def _unseen(captured: Captured) -> list[str]:
