@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from glasshell.cli.main import main
-from tests.interop.peers import LOOPBACK, KeyPair, Keys, OpenSSHServer
+from tests.interop.peers import LOOPBACK, KeyPair, Keys, OpenSSHServer, require_peer
 
 Speak = Callable[[socket.socket], None]
 
@@ -106,6 +106,7 @@ class AccountServer(OpenSSHServer):
     KINDS = ("ed25519",)
 
     def __init__(self, keys: Keys, users: Sequence[User], *, extra_config: str = "", **etc: str) -> None:
+        require_peer("dropbear")  # root, who may mount
         super().__init__("9.2", keys, extra_config=extra_config)
         self._users = users
         self._etc = etc

@@ -302,12 +302,12 @@ def test_ssh_says_it_in_short(
 # ---- the server's configuration, and other servers
 
 
-def at(server: Server, keys: Keys, folder: Path, *words: str, key: str = "", user: str = "root") -> Found:
+def at(server: Server, keys: Keys, folder: Path, *words: str, key: str = "", user: str = "") -> Found:
     """Doctor at a server that is all right but for one thing."""
     known = known_hosts(folder, server.target.known_hosts())
     given = ["-i", key or identity(keys.user(), folder)]
     files = ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=none"]
-    return examine(*words, "-F", "none", *files, *given, "-p", str(server.target.port), f"{user}@{LOOPBACK}")
+    return examine(*words, "-F", "none", *files, *given, "-p", str(server.target.port), f"{user or server.target.user}@{LOOPBACK}")
 
 
 @pytest.mark.parametrize(
@@ -548,7 +548,7 @@ ROUTES = [
 
 @pytest.mark.parametrize(("routes", "rule", "says"), ROUTES)
 def test_routes(routes: str, rule: str, says: str) -> None:
-    require_peer("tcpdump")  # root, who may have a network of his own
+    require_peer("dropbear")  # root, who may have a network of his own
     namespace = ["unshare", "--net", "sh", "-ec", f'{routes} exec "$@"', "sh"]
     found = run_in(namespace, "-F", "none", "192.0.2.1")
     assert (found.rule, found.status) == (rule, 1), found.text
@@ -582,6 +582,21 @@ def test_what_is_printed(commands: Commands) -> None:
                               "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})  # fmt: skip
     assert ascii_only.stdout.isascii()
     assert b"x tcp " in ascii_only.stdout
+
+
+def test_a_password_that_is_asked_for(
+    commands: Commands, server: Callable[[str], Server], tmp_path: Path
+) -> None:
+    peer = server("openssh-10.6")  # whose account glass has the password glass
+    known = known_hosts(tmp_path, peer.target.known_hosts())
+    options = ("PubkeyAuthentication=no", "KbdInteractiveAuthentication=no", f"UserKnownHostsFile={known}")
+    words = [word for option in options for word in ("-o", option)]
+    where = ("-p", str(peer.target.port), f"glass@{LOOPBACK}")
+    screen = commands.on_terminal("doctor", "--ask", "--brief", "-F", "none", *words, *where)
+    screen.expect(rb"glass@127.0.0.1's password: ")
+    screen.type(b"glass\r")
+    screen.expect(rb"logged in as glass by password")
+    assert screen.wait() == 0
 
 
 def test_enough_failures_are_provoked() -> None:
