@@ -307,7 +307,8 @@ def at(server: Server, keys: Keys, folder: Path, *words: str, key: str = "", use
     known = known_hosts(folder, server.target.known_hosts())
     given = ["-i", key or identity(keys.user(), folder)]
     files = ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=none"]
-    return examine(*words, "-F", "none", *files, *given, "-p", str(server.target.port), f"{user or server.target.user}@{LOOPBACK}")
+    where = ["-p", str(server.target.port), f"{user or server.target.user}@{LOOPBACK}"]
+    return examine(*words, "-F", "none", *files, *given, *where)
 
 
 @pytest.mark.parametrize(
