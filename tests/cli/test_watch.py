@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,33 +37,47 @@ class Watching:
         self.process = process
         self.events: list[dict[str, Any]] = []
         self.said = b""
-        self._rest = b""
+        self._changed = threading.Condition()
+        # They read all the time: the whole machine is told of, and a pipe that is full loses events.
+        self._threads = [threading.Thread(target=each) for each in (self._hear_events, self._hear_notes)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _hear_events(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            with self._changed:
+                self.events.append(json.loads(line))
+                self._changed.notify_all()
+
+    def _hear_notes(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._changed:
+                self.said += line
+                self._changed.notify_all()
 
     def until(self, holds: Callable[[list[dict[str, Any]]], object]) -> None:
-        """Reads until `holds(events)`."""
-        deadline = time.monotonic() + PATIENCE
-        assert self.process.stdout
-        assert self.process.stderr
-        streams = [self.process.stdout.fileno(), self.process.stderr.fileno()]
-        while not holds(self.events):
-            assert time.monotonic() < deadline, (self.events, self.said)
-            for ready in select.select(streams, [], [], 0.2)[0]:
-                data = os.read(ready, 65536)
-                if ready == streams[1]:
-                    self.said += data
-                else:
-                    *lines, self._rest = (self._rest + data).split(b"\n")
-                    self.events += [json.loads(line) for line in lines]
+        """Waits until `holds(events)`."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: holds(self.events), PATIENCE), (self.events, self.said)
 
 
 @contextmanager
 def watching(commands: Commands, *words: str) -> Iterator[Watching]:
     process = commands.start("watch", "--json", *words)
     found = Watching(process)
-    found.until(lambda _: b"ports " in found.said)
-    yield found
-    process.terminate()
-    process.wait(PATIENCE)
+    try:
+        found.until(lambda _: b"ports " in found.said)
+        yield found
+    finally:
+        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +142,22 @@ def test_a_connection_of_openssh(
     assert closed["retransmits"] == 0
     assert 0 < closed["rtt_ms"] < 1000
     assert float(told[3]) < closed["seconds"] < ended - began
+
+
+def test_a_connection_that_was_there_before(
+    ebpf: Watching, login: Login, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with login.start("echo ready; cat") as session:
+        assert session.stdout
+        assert session.stdin
+        assert session.stdout.readline() == b"ready\n"
+        with watching(login.commands, "-n", "1000") as watch:
+            watch.until(lambda events: any(_is(each, "there", session.pid) for each in events))
+            session.stdin.close()
+            watch.until(lambda events: any(_is(each, "closed", session.pid) for each in events))
+    first, last = (each for each in watch.events if each["pid"] == session.pid)
+    assert first["peer"] == last["peer"] == {"address": login.target.host, "port": login.target.port}
+    assert (first["event"], last["event"]) == ("there", "closed")
 
 
 def test_retransmits(ebpf: Watching, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _events(options: argparse.Namespace, deadline: float | None) -> Iterator[Event]:
     """What happens, until `deadline`; what cannot be had is said on standard error first."""
-    from ..system.following import Polling, Traced, ssh_ports
+    from ..system.following import Polling, Traced, ssh_ports, there
     from ..system.tracing import Tracing, connections_script
 
     ports = ssh_ports(options.port)
@@ -101,7 +101,7 @@ def _events(options: argparse.Namespace, deadline: float | None) -> Iterator[Eve
                 for text in tracing.script.missing:
                     _note(text)
                 _note(f"eBPF tells of {', '.join(tracing.script.parts)}; ports {_list(ports)}")
-                yield from Traced(tracing, _note).events(deadline)
+                yield from Traced(tracing, _note, there(ports)).events(deadline)
             return
     else:
         _note(f"sock_diag alone, four times a second; ports {_list(ports)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +16,7 @@ from .processes import describe
 from .sockets import Place
 from .tracing import Line, Tracing
 
-__all__ = ["Event", "Polling", "Traced", "ssh_ports"]
+__all__ = ["Event", "Polling", "Traced", "ssh_ports", "there"]
 
 INTERVAL: Final = 0.25
 """Seconds between two questions to sock_diag."""
@@ -40,12 +40,21 @@ class Event:
 
 
 def ssh_ports(asked: Iterable[int]) -> list[int]:
-    """22, what was asked for, and where SSH servers listen now."""
+    """22, what was asked for, where SSH servers listen now, and where SSH clients are connected to."""
     found = {SSH_PORT, *asked}
     with suppress(ConfigError):  # without psutil nobody knows who listens
-        listening = survey(asked, listeners=True).connections
-        found |= {each.socket.local.port for each in listening if each.what == "listener"}
+        for each in survey(asked, listeners=True).connections:
+            end = each.socket.peer if each.direction == "out" else each.socket.local
+            if each.what == "listener" or each.direction:
+                found.add(end.port)
     return sorted(found)
+
+
+def there(ports: Iterable[int]) -> dict[tuple[Place, Place], dict[str, Any]]:
+    """The facts of the connections that there are now, by their ends; empty where nobody can tell."""
+    with suppress(ConfigError):
+        return {each.key: _facts(each) for each in survey(ports).connections}
+    return {}
 
 
 def place(address: str, port: int) -> dict[str, Any]:
@@ -59,13 +68,22 @@ def place(address: str, port: int) -> dict[str, Any]:
 # ---- sock_diag
 
 
+@dataclass(slots=True)
+class _Seen:
+    """A connection that was there at the last look."""
+
+    facts: dict[str, Any]
+    began: float
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
 class Polling:
     """Tells what has come and gone between two looks; what is there at first is told as `there`."""
 
     def __init__(self, ports: Iterable[int]) -> None:
         """Raises ConfigError where the sockets cannot be had."""
         self._ports = tuple(ports)
-        self._seen: dict[tuple[Place, Place], tuple[Connection, float]] = {}
+        self._seen: dict[tuple[Place, Place], _Seen] = {}
         self._first = survey(self._ports)
         self.notes = self._first.notes
 
@@ -81,15 +99,18 @@ class Polling:
         now = time.time()
         fresh = {each.key: each for each in found}
         for key, each in fresh.items():
-            began = self._seen[key][1] if key in self._seen else now
-            if key not in self._seen:
+            seen = self._seen.get(key)
+            if seen is None:
                 if len(self._seen) >= MAX_OPEN:
                     continue
-                yield Event(now, kind, _facts(each))
-            self._seen[key] = each, began
+                seen = self._seen[key] = _Seen(_facts(each), now)
+                yield Event(now, kind, dict(seen.facts))
+            # A process that has ended leaves its connection behind for a moment, with nobody's name.
+            seen.facts |= {name: value for name, value in _facts(each).items() if value is not None}
+            seen.figures = _figures(each) or seen.figures
         for key in [key for key in self._seen if key not in fresh]:
-            last, began = self._seen.pop(key)
-            yield Event(now, "closed", {**_facts(last), **_figures(last), "seconds": round(now - began, 3)})
+            last = self._seen.pop(key)
+            yield Event(now, "closed", {**last.facts, **last.figures, "seconds": round(now - last.began, 3)})
 
 
 def _facts(each: Connection) -> dict[str, Any]:
@@ -127,7 +148,12 @@ class _Following:
 class Traced:
     """Makes events of what `connections.bt` prints. `note` hears of events that were lost."""
 
-    def __init__(self, tracing: Tracing, note: Callable[[str], object]) -> None:
+    def __init__(
+        self, tracing: Tracing, note: Callable[[str], object],
+        before: Mapping[tuple[Place, Place], dict[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
+        """`before` are the facts of connections that were there already."""
+        self._before = dict(before or {})
         self._tracing = tracing
         self._note = note
         self._bytes = "bytes" in tracing.script.parts
@@ -140,6 +166,8 @@ class Traced:
 
     def events(self, deadline: float | None) -> Iterator[Event]:
         """What happens, until `deadline` of time.monotonic(). Raises ConfigError where bpftrace ends."""
+        for facts in self._before.values():
+            yield Event(time.time(), "there", dict(facts))
         while deadline is None or time.monotonic() < deadline:
             left = INTERVAL if deadline is None else min(INTERVAL, deadline - time.monotonic())
             for line in self._tracing.read(max(left, 0.0)):
@@ -246,9 +274,16 @@ class Traced:
         yield Event(self._at(stamp), "closed" if following.established else "failed", facts)
         del self._open[sock]
 
+    def _gone(self, words: list[str]) -> Iterator[Event]:
+        ends = [place(words[at], int(words[at + 1])) for at in (1, 3)]
+        local, peer = (Place(end["address"], end["port"]) for end in ends)
+        facts = self._before.pop((local, peer), None)
+        if facts is not None:
+            yield Event(self._at(int(words[0])), "closed", facts)
+
     _ACTS: Final = {
         "begin": _begin, "connect": _connect, "established": _established, "accepted": _accepted,
-        "speaks": _speaks, "retransmit": _retransmit, "closed": _closed,
+        "speaks": _speaks, "retransmit": _retransmit, "closed": _closed, "gone": _gone,
     }  # fmt: skip
 
 
