@@ -30,6 +30,8 @@ LISTS: Final[tuple[tuple[Kind, str, str, Row, tuple[str, ...]], ...]] = (
 
 SHOWN: Final = 12
 """Most names of a list that are shown."""
+LONGEST_NAME: Final = 64
+"""Longest name of an algorithm, in characters (RFC 4251 §6)."""
 
 
 def _names(message: KexInit | None, field: str) -> tuple[str, ...]:
@@ -39,7 +41,7 @@ def _names(message: KexInit | None, field: str) -> tuple[str, ...]:
 def joined(given: Sequence[str], most: int = SHOWN) -> str:
     """Names of a list, the first of them where there are many."""
     more = f" and {len(given) - most} more" if len(given) > most else ""
-    return ", ".join(given[:most]) + more
+    return ", ".join(name[:LONGEST_NAME] for name in given[:most]) + more
 
 
 def _aead(client: KexInit, server: KexInit, place: int) -> bool:
