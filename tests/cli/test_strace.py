@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -15,6 +17,7 @@ import pytest
 from glasshell.cli.strace import parse
 from glasshell.errors import UsageError
 from tests.cli.kit import Commands
+from tests.interop.glass import GlassServer
 from tests.interop.peers import Keys, OpenSSHClient, Server
 from tests.needs import absent
 
@@ -69,6 +72,29 @@ def test_ssh_and_its_connection(
     assert again == shown.removeprefix("hello\n")
     text = commands.run("inspect", "-T", "text", "kept").stdout.decode()
     assert " in process " in text, "the system call stands at the message"
+
+
+@pytest.mark.usefixtures("tracing")
+def test_with_a_key_log_every_message_is_that_of_sshs_own_log(
+    commands: Commands, keys: Keys, tmp_path: Path
+) -> None:
+    """OpenSSH names no packet of data and windows (93 to 95); all else must be told in its order."""
+    key_log = tmp_path / "keys"
+    with GlassServer(keys, "", "--keylog", str(key_log)) as server, OpenSSHClient("9.2") as client:
+        ssh = [*client.argv(server.target, "-vvv", identity=keys.user()), "echo hello"]
+        done = commands.run("strace", "--as", "jsonl", "--keylog", str(key_log), "--", *ssh)
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, list[int]] = {"send": [], "receive": []}
+    for line in done.stdout.decode().splitlines():
+        record = json.loads(line) if line.startswith("{") else {}
+        if record.get("type") == "message":
+            assert record["verified"] is not False
+            assert record["call"]["name"] == ("write" if record["client"] else "read")
+            if record["number"] not in (93, 94, 95):
+                seen["send" if record["client"] else "receive"].append(record["number"])
+    told = re.findall(r"debug3: (send|receive) packet: type (\d+)", done.stderr.decode())
+    assert seen == {way: [int(number) for word, number in told if word == way] for way in seen}
+    assert len(seen["receive"]) > 10
 
 
 @pytest.mark.usefixtures("tracing")
