@@ -192,6 +192,7 @@ def test_numbers_beside_a_foreign_receiver() -> None:
     """tcp.seq and tcp.ack as tshark shows them: 0 for SYN, 1 for the first byte, also without a SYN."""
     wire = Wire()
     frames = [*wire.hello(), wire.frame(data=b"abc"), wire.frame(client=False, ack=3)]
+    frames[0].ack = 0
     events(frames)
     assert [(f.relative_seq, f.relative_ack) for f in frames] == [(0, 0), (0, 1), (1, 1), (1, 1), (1, 4)]
     middle = [wire.frame(at=500, data=b"abc", ack=77), wire.frame(client=False, at=77, ack=503)]

@@ -147,7 +147,7 @@ class _Half:
 class _Flow:
     """One connection: its number, its two directions, and the keys it is found by."""
 
-    __slots__ = ("dropped", "halves", "key", "last", "number", "over", "saw_syn")
+    __slots__ = ("closing", "dropped", "halves", "key", "last", "number", "over", "saw_syn")
 
     def __init__(self, number: int, key: _Key) -> None:
         self.number = number
@@ -155,6 +155,7 @@ class _Flow:
         self.halves = (_Half(self, True), _Half(self, False))
         self.halves[0].other, self.halves[1].other = self.halves[1], self.halves[0]
         self.dropped = False
+        self.closing = False  # a FIN or RST was seen
         self.over = False
         self.saw_syn = False
         self.last = 0
@@ -183,19 +184,20 @@ class Streams:
         half = self._halves.get((frame.source, frame.source_port, frame.destination, frame.destination_port))
         flags = frame.flags
         out: list[Event] = []
-        if half is None or (flags & (SYN | ACK) == SYN and self._is_new(half, frame.seq)):
+        if half is None or (flags & SYN and self._is_new(half, frame)):
             half = self._open(frame, half, out)
         flow = half.flow
         flow.last = frame.number
         other = half.other
-        if half.base is None or (other.base is None and flags & ACK):
+        if half.base is None or (other.base is None and flags & ACK) or flags & SYN:
             self._set_bases(half, frame)
         frame.stream = flow.number
         frame.relative_seq = (frame.seq - half.base) & _MASK  # type: ignore[operator]
-        frame.relative_ack = (frame.ack - other.base) & _MASK if flags & ACK else 0  # type: ignore[operator]
+        frame.relative_ack = (frame.ack - other.base) & _MASK if flags & ACK else frame.ack  # type: ignore[operator]
+        if flags & RST or flags & (FIN | ACK) == FIN | ACK:
+            flow.closing = True
         if flow.dropped:
-            if flags & (FIN | RST):
-                flow.over = True
+            flow.over = flow.over or flags & (FIN | RST) != 0
             return out
         half.last = frame
         if flags & RST:  # what it may carry is text for people (RFC 9293 §3.5.3)
@@ -226,9 +228,12 @@ class Streams:
 
     # -- streams ---------------------------------------------------------------------------------
 
-    def _is_new(self, half: _Half, seq: int) -> bool:
-        """Whether a SYN begins another connection on the same ports (it is no retransmission)."""
-        return half.base is not None and (half.base != seq or half.flow.over)
+    def _is_new(self, half: _Half, frame: Frame) -> bool:
+        """Whether a SYN begins another connection on the same ports, and is no retransmission.
+
+        TShark 4.6 decides so; 4.0 knew only the first SYN of a connection, and only by its number.
+        """
+        return half.base is not None and (half.base != frame.seq or half.flow.closing)
 
     def _open(self, frame: Frame, before: _Half | None, out: list[Event]) -> _Half:
         if before is not None:
@@ -248,7 +253,7 @@ class Streams:
     def _set_bases(self, half: _Half, frame: Frame) -> None:
         """The first sequence numbers, as tshark takes them: a SYN has its own, else the byte before."""
         syn = frame.flags & SYN
-        if half.base is None:
+        if half.base is None or syn:
             half.base = frame.seq if syn else (frame.seq - 1) & _MASK
         half.flow.saw_syn = half.flow.saw_syn or bool(syn)
         other = half.other
