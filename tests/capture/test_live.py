@@ -143,6 +143,16 @@ def test_without_strict_key_exchange() -> None:
     assert [facts["strict"] for facts in states(seen, "negotiated")] == [False, False]
 
 
+@pytest.mark.parametrize("first", ["curve25519-sha256", "ecdh-sha2-nistp256"])
+def test_a_guessed_packet_counts_where_it_is_right_and_not_where_it_is_wrong(first: str) -> None:
+    log = Log()
+    client = {"guess": True, "kex": (first, "mlkem768x25519-sha256")}
+    server = {"kex": ("curve25519-sha256", "mlkem768x25519-sha256")}
+    seen = check(connection(log, client=client, server=server), log)
+    guess = "right" if first == "curve25519-sha256" else "wrong"
+    assert [facts["guess"] for facts in states(seen, "negotiated")] == [guess, ""]
+
+
 def test_passwords_are_zeroed_and_shown_on_request() -> None:
     log = Log()
     made = connection(log, password_pair)

@@ -156,6 +156,23 @@ def test_the_handshake_is_timed(captures: Path) -> None:
     assert facts == {"syn_ack": pytest.approx(0.016218, abs=1e-6), "ack": pytest.approx(0.000327, abs=1e-6)}
 
 
+def test_an_error_of_ours_ends_one_stream_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive = reader.Passive.receive
+
+    def broken(self: reader.Passive, forward: bool, data: bytes, time: float, frame: int = 0) -> None:
+        if frame == 3:
+            raise IndexError
+        receive(self, forward, data, time, frame)
+
+    monkeypatch.setattr(reader.Passive, "receive", broken)
+    got, story = told(
+        opened(1, 0), opened(2, 1), data(3, 0, b"SSH-2.0-a\r\n"), data(4, 1, b"SSH-2.0-b\r\n")
+    )
+    assert got.troubles.lines == ["stream 0, frame 3: internal error: IndexError"]
+    assert story.dropped == [0]
+    assert len(got.facts("identification_sent", 1)) == 1
+
+
 def test_troubles_are_bounded() -> None:
     troubles = reader.Troubles()
     for number in range(1000):

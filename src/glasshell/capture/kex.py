@@ -57,6 +57,9 @@ class Kex:
         self.incomplete = False
         """Something of it is not in the capture."""
         self._skip: Role | None = None
+        """Whose next message is a wrong guess."""
+        self._early: set[Role] = set()
+        """Who sent a message of the method before both had offered: a guess."""
         self._gex = b""
         self._group: Group | None = None
         self._public: dict[Role, bytes] = {}
@@ -81,8 +84,17 @@ class Kex:
             if offer.first_kex_packet_follows:
                 right = guess_is_right(client, server)
                 self.guess = "right" if right else "wrong"
-                self._skip = None if right else role  # type: ignore[assignment]
+                if not right:
+                    self._wrong_guess(role)  # type: ignore[arg-type]
         return chosen
+
+    def _wrong_guess(self, role: Role) -> None:
+        """The packet after this side's KEXINIT does not count, be it there already or not (RFC 4253 §7)."""
+        if role in self._early:
+            self._public.pop(role, None)
+            self._gex = b""
+        else:
+            self._skip = role
 
     def context(self, role: Role) -> str:
         """What the numbers 30 to 49 from `role` mean now; its own first choice until both have offered."""
@@ -95,9 +107,11 @@ class Kex:
 
     def take(self, role: Role, payload: bytes, context: str) -> None:
         """One message of the method."""
-        if self._skip == role:  # the wrong guess is passed over (RFC 4253 §7)
+        if self._skip == role:
             self._skip = None
             return
+        if self.negotiated is None:
+            self._early.add(role)
         found = lookup(context, payload[0])
         if found is None or context not in FAMILIES:
             return

@@ -112,19 +112,29 @@ class Reading:
         known = self._watched.get(number)
         if known is None:
             return
-        frame = event.frame
-        if isinstance(event, Data):
-            self._queue.append(_Waiting(number, frame))
-            self._waiting += len(frame.payload)
-            known.receive(event.forward, event.data, frame.time, frame.number)
-        elif isinstance(event, Gap):
-            known.gap(event.forward, event.length, frame.time, frame.number)
-        elif isinstance(event, Ended):
-            known.ended(event.forward, event.how, frame.time, frame.number)
+        try:
+            self._hand(known, event)
+        except Exception as error:  # nobody thought of it: this connection is over, the others are not
+            name = type(error).__name__
+            self.troubles.add(f"stream {number}, frame {event.frame.number}: internal error: {name}")
+            self._source.drop(number)
+            del self._watched[number]
+            return
         if known.ssh is False:
             self._drop(number)
         elif known.over:
             del self._watched[number]
+
+    def _hand(self, passive: Passive, event: Data | Gap | Ended) -> None:
+        frame = event.frame
+        if isinstance(event, Data):
+            self._queue.append(_Waiting(event.stream, frame))
+            self._waiting += len(frame.payload)
+            passive.receive(event.forward, event.data, frame.time, frame.number)
+        elif isinstance(event, Gap):
+            passive.gap(event.forward, event.length, frame.time, frame.number)
+        else:
+            passive.ended(event.forward, event.how, frame.time, frame.number)
 
     def _drop(self, number: int) -> None:
         """The stream is no SSH: nothing of it is told."""
