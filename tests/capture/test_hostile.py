@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from functools import cache
 
 import pytest
@@ -212,6 +213,31 @@ def test_keys_that_come_from_the_other_direction_a_little_late_are_waited_for() 
         passive.receive(each.sender == "client", each.wire, 100.0, number)
     passive.finish()
     assert sorted(messages(seen)) == sorted(sent(made))
+
+
+def test_a_message_is_said_to_be_in_the_frames_that_carried_it() -> None:
+    passive, seen = watcher()
+    offer = packet(KexInit(bytes(16), *([("a",)] * 8)).encode())
+    passive.receive(CLIENT, IDENT[CLIENT][:5], 1.0, 2)
+    passive.receive(CLIENT, IDENT[CLIENT][5:] + offer[:50], 1.0, 3)
+    passive.receive(CLIENT, offer[50:60], 1.0, 4)
+    passive.receive(CLIENT, offer[60:] + packet(b"\x02\0\0\0\0") + packet(b"\x02\0\0\0\0")[:9], 1.0, 5)
+    passive.receive(CLIENT, packet(b"\x02\0\0\0\0")[9:], 1.0, 6)
+    passive.finish()
+    (ident,) = [each for each in seen if getattr(each.record, "name", "") == "identification_sent"]
+    assert ident.frames == (2, 3)
+    told = [each.frames for each in seen if isinstance(each.record, MessageRecord)]
+    assert told == [(3, 5), (5, 5), (5, 6)]
+
+
+def test_what_was_under_way_when_compression_began_is_not_compressed() -> None:
+    packed = zlib.compressobj()
+    first = packed.compress(b"\x5eone") + packed.flush(zlib.Z_PARTIAL_FLUSH)
+    second = packed.compress(b"\x5etwo") + packed.flush(zlib.Z_PARTIAL_FLUSH)
+    late = side_module.LateDecompressor()
+    assert [late.decompress(each) for each in (b"\x02\0\0\0\0", b"\x50x", first, second)] == [
+        b"\x02\0\0\0\0", b"\x50x", b"\x5eone", b"\x5etwo"
+    ]  # fmt: skip
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.integers(1, 30))

@@ -78,11 +78,12 @@ FAILURE, PK_OK, EXT_INFO, BANNER = SIZE(6 + 18), SIZE(71), SIZE(220), SIZE(900)
         ([[SIZE(17)], [EXT_INFO, FAILURE], [FAILURE], [SIZE(1)]],
          [("authentication_failed", 1), ("authenticated", 2)]),
         ([[SIZE(17)], [BANNER, FAILURE], [FAILURE]], [("authentication_failed", 1)]),
+        ([[SIZE(17)], [BANNER], [FAILURE], [FAILURE]], [("authentication_failed", 1)]),
         ([[SIZE(17)], [SIZE(1)]], [("authenticated", 1)]),
         ([[SIZE(17)], [FAILURE]], []),
     ],
-    ids=["usual", "EXT_INFO before", "EXT_INFO in one segment", "EXT_INFO while logging in", "banner", "none",
-         "unfinished"],
+    ids=["usual", "EXT_INFO before", "EXT_INFO in one segment", "EXT_INFO while logging in", "banner",
+         "banner alone", "none", "unfinished"],
 )  # fmt: skip
 def test_traps(turns: list[list[int]], expected: list[tuple[str, int]]) -> None:
     heard, login = told()
@@ -91,6 +92,17 @@ def test_traps(turns: list[list[int]], expected: list[tuple[str, int]]) -> None:
         login.client(0.0)
         login.server(turn, 0.0, (0, 0))
     assert heard == expected
+
+
+def test_a_failure_in_one_segment_with_ext_info() -> None:
+    """Lengths of OpenSSH 10.6 under chacha20-poly1305, two strange keys before the right one."""
+    heard, _ = told()
+    login = Login(lambda *_, what, attempts, **__: heard.append((what, attempts)), Sizes(8, 4, 16))
+    login.server([244], 0.0, (0, 0))
+    for answer in (44, 232, 76, 76, 100, 28):
+        login.client(0.0)
+        login.server([answer], 0.0, (0, 0))
+    assert heard == [("authentication_failed", 1), ("authentication_failed", 2), ("authenticated", 3)]
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,18 @@ class Story:
     def __init__(self, *events: Event) -> None:
         self.events = events
         self.dropped: list[int] = []
+        self.given = 0
+        self.dropped_after: list[int] = []
         self.problems: dict[str, Problem] = {}
 
     def __iter__(self) -> Iterator[Event]:
-        return iter(self.events)
+        for event in self.events:
+            self.given += 1
+            yield event
 
     def drop(self, stream: int) -> None:
         self.dropped.append(stream)
+        self.dropped_after.append(self.given)
 
 
 def frame(number: int, stream: int, payload: bytes = b"", *, syn: bool = False) -> Frame:
@@ -66,10 +71,10 @@ def test_frames_come_in_order_though_it_takes_a_while_to_know_a_stream() -> None
     got, story = told(
         opened(1, 0), opened(2, 1), opened(3, 2),
         data(4, 0, b"SSH-2"), data(5, 1, b"GET / HTTP/1.1\r\n"), data(6, 2, b"SSH-2.0-other\r\n"),
-        data(7, 0, b".0-one\r\n"), data(8, 1, b"HTTP/1.1 200 OK\r\n", forward=False),
+        data(7, 0, b".0-one\r\n"), data(8, 1, b"HTTP/1.1 200 OK\r\n", forward=False), data(9, 2, b"x"),
     )  # fmt: skip
-    assert frames(got) == [4, 6, 7]
-    assert story.dropped == [1]
+    assert frames(got) == [4, 6, 7, 9]
+    assert (story.dropped, story.dropped_after) == ([1], [8])
     for item, after in zip(got.items, got.items[1:], strict=False):
         if isinstance(item, Frame) and isinstance(after, Seen) and after.frames[1]:
             assert after.frames[1] == item.number
