@@ -253,7 +253,10 @@ class Passive:
         if self.ssh is None:
             self._begin(time)
         self._preface(side, time, frame)
-        self._identified(side, side.ident, len(data) - len(rest), time, (side.first_frame, frame))
+        # It may have come byte by byte, and other lines before it; its end is LF, or CR LF.
+        before = sum(len(text) + 2 for text in side.reader.preface)
+        length = min(max(side.total - len(rest) - before, len(side.ident.line) + 1), len(side.ident.line) + 2)
+        self._identified(side, side.ident, length, time, (side.first_frame, frame))
         side.first_frame = frame
         if rest and self.ssh:
             self._received(side, rest, time, frame)

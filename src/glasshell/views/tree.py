@@ -32,14 +32,14 @@ def tree_lines(seen: Seen, frame: Frame | None = None, *, show_secrets: bool = F
     """One record as lines; `frame` is the one that it came in, where that is known."""
     record = seen.record
     if isinstance(record, StateRecord):
-        yield f"{_where(seen)}{_way(seen)}{record.name}"
+        yield f"{_where(seen, frame)}{_way(seen)}{record.name}"
         for name, value in record.facts.items():
             for line in _fact(name, plain(value)):
                 yield f"  {line}"
         return
     number, context = record.number, record.context
     found = lookup(context, number)
-    yield f"{_where(seen)}{_way(seen)}{message_name(number, context)} ({number})"
+    yield f"{_where(seen, frame)}{_way(seen)}{message_name(number, context)} ({number})"
     notes = [found.CLAUSE if found else "not in the catalogue"]
     if isinstance(record, MessageRecord):
         notes += _packet(record, seen.verified)
@@ -54,9 +54,10 @@ def tree_lines(seen: Seen, frame: Frame | None = None, *, show_secrets: bool = F
             yield from _field(shown, record.payload, 1, found.CLAUSE if found else "", show_secrets)
 
 
-def _where(seen: Seen) -> str:
+def _where(seen: Seen, frame: Frame | None) -> str:
     first, last = seen.frames
-    frames = f"frame {last}" if first == last else f"frames {first}-{last}"
+    word = "frame" if frame is None or frame.call is None else "line"
+    frames = f"{word} {last}" if first == last else f"{word}s {first}-{last}"
     return f"{frames if last else 'no frame'}  {seen.record.time:.6f} s  stream {seen.stream}  "
 
 
