@@ -136,6 +136,7 @@ def test_a_delayed_acknowledgement_of_the_servers_packets(role: str) -> None:
 def test_a_delayed_acknowledgement_of_the_clients_packets() -> None:
     talk = Talk("network").keyed().then(0.041, t.ServiceRequest("ssh-userauth"), sent=True)
     assert (talk.only.kind, talk.only.whose) == ("delayed_ack", "own")
+    assert sum(spent.own for spent in talk.course.clock.spent.values()) < 0.005  # it was no computing
 
 
 def test_our_own_sockets_delay_nothing() -> None:
@@ -150,7 +151,8 @@ def test_an_answer_after_forty_milliseconds_is_no_delayed_acknowledgement() -> N
 
 def test_what_nagle_holds_on_a_slow_line() -> None:
     talk = Talk("network", line=0.1).keyed().then(0.1, t.ServiceRequest("ssh-userauth"), sent=True)
-    assert (talk.only.kind, talk.only.whose) == ("nagle", "network")
+    assert (talk.only.kind, talk.only.whose) == ("nagle", "own")
+    assert talk.course.clock.kind == "held"
 
 
 def test_keys_that_take_time() -> None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from ..observe.record import Record, StateRecord
 from .phases import OWN, PERSON, Clock, Phase
-from .stalls import Stall, Stalls
+from .stalls import HOLDING, Stall, Stalls
 from .trips import RoundTrips
 
 __all__ = ["Course", "duration", "sentence"]
@@ -24,8 +24,6 @@ LOOKS: dict[str, tuple[str, str]] = {
     "unknown": ("has no known cause", "have no known cause"),
 }
 """How the sentence says what a stall is, one and several; another kind is said by its title."""
-HELD = ("delayed_ack", "nagle")
-"""The kinds in which whoever sends is waiting, though nothing is received."""
 CALM: dict[str, str] = {
     "program": "{} the remote program's own",
     "idle": "{} with nothing to send",
@@ -79,11 +77,11 @@ def _share(course: Course) -> str:
     peer = "client" if course.role == "server" else "server"
     whom = f"the {peer} or a person" if any(stall.whose == PERSON for stall in found) else f"the {peer}"
     who = "computing in the client" if course.role == "network" else "computing here"
-    held = sum(stall.took for stall in found if stall.whose == OWN and stall.kind in HELD)
+    held = sum(stall.took for stall in found if stall.whose == OWN and stall.kind in HOLDING)
     if course.role == "network":  # nobody tells of a question there: what a person took looks like computing
         person = sum(stall.took for stall in found if stall.whose == PERSON)
         waiting, own = waiting + person, own - person
-    shares = {f"waiting for {whom}": waiting, who: own - held, "waiting for acknowledgements": held}
+    shares = {f"waiting for {whom}": waiting - held, who: own, "waiting for acknowledgements": held}
     most = max(shares, key=lambda name: shares[name])
     return f"{round(100 * shares[most] / (waiting + own))} % {most}"
 

@@ -9,13 +9,15 @@ from typing import Final
 from ..messages import family
 from ..observe.record import MessageRecord, Record
 
-__all__ = ["OWN", "PEER", "PERSON", "Clock", "Phase", "Spent", "layer", "numbers"]
+__all__ = ["HELD", "OWN", "PEER", "PERSON", "Clock", "Phase", "Spent", "layer", "numbers"]
 
 
 OWN: Final = "own"
 PEER: Final = "peer"
 PERSON: Final = "person"
-"""What a stretch was spent on: computing here, waiting for the peer, waiting for somebody who answers."""
+HELD: Final = "held"
+"""What a stretch was spent on: computing here, waiting for the peer, waiting for somebody who answers, or
+for the acknowledgement without which TCP sends nothing."""
 
 
 class Phase(IntEnum):
@@ -67,6 +69,7 @@ class Clock:
         self.now = 0.0
         self.since = 0.0
         self.kind = ""
+        self._latest = Spent()
         self._lines: set[str] = set()
         self._channels: dict[int, int] = {}
         self._open: set[int] = set()
@@ -76,7 +79,7 @@ class Clock:
         if self.start is None:
             self.start = self.now = record.time
         spent = self.spent.setdefault(self.phase, Spent())
-        self.since = self.now
+        self._latest, self.since = spent, self.now
         took, self.now = max(record.time - self.now, 0.0), max(record.time, self.now)
         self.kind = self._ended(record)
         if self.kind != OWN:
@@ -87,6 +90,12 @@ class Clock:
         shown = self.phase if Phase.TEARDOWN in (before, self.phase) else before
         self.spent.setdefault(shown, Spent())
         return shown
+
+    def hold(self, took: float) -> None:
+        """`took` seconds of the latest stretch, which was our own, were spent waiting all the same."""
+        self._latest.own -= took
+        self._latest.waiting += took
+        self.kind = HELD
 
     def channel(self, record: MessageRecord) -> int:
         """Our number of the channel that a message (93 to 100) is about: it names the receiver's."""

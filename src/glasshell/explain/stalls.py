@@ -35,6 +35,8 @@ RESOLVER: Final = 5.0
 """Seconds until a resolver asks again (resolv.conf(5), timeout)."""
 SYN_AGAIN: Final = (1.0, 3.0, 7.0, 15.0, 31.0)
 """Seconds after which TCP has sent its SYN once, twice, ... more (RFC 6298: 1 s, doubled each time)."""
+HOLDING: Final = ("delayed_ack", "nagle")
+"""The kinds in which whoever sends is waiting, though nothing is received."""
 MOST: Final = 200
 """Most stalls kept; of more the longest."""
 
@@ -112,6 +114,8 @@ class Stalls:
         cause = self._cause(record, gap) if self._before is not None else None
         if cause is not None:
             start = began if cause.took is None else ended - cause.took
+            if cause.kind in HOLDING and cause.whose == "own":
+                self._clock.hold(ended - start)
             self._keep(Stall(start, ended, *cause[:5]))
         self._remember(record)
 
@@ -268,7 +272,8 @@ class Stalls:
             return Cause("delayed_ack", "delayed ACK", text, likely, whose, late)
         if self._trips.holds(last, record.time):
             text = f"{who} sent {name} one trip of the line ({_ms(trip)}) after its last packet"
-            return Cause("nagle", "held until acknowledged (Nagle)", text, "likely", "network")
+            whose = "own" if record.sent else "network"
+            return Cause("nagle", "held until acknowledged (Nagle)", text, "likely", whose)
         return None
 
     def _passed(self, last: float, other: float, record: MessageRecord) -> bool:

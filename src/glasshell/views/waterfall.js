@@ -61,6 +61,7 @@
     peer: `waiting for the ${ends()[1]}`,
     own: it.role === "network" ? "computing in the client" : `computing here (${ends()[0]})`,
     person: "a person at a prompt",
+    held: "waiting for an acknowledgement",
   });
 
   function open(number) {
@@ -88,7 +89,7 @@
     const who = $("who");
     who.replaceChildren();
     const arrow = us === "client" ? " → " : " ← ";
-    add(who, "b", {}, it.role === "network" ? "client" : `${us} ${it.software}`.trim());
+    add(who, "b", {}, `${us} ${it.software}`.trim());
     who.append(arrow);
     add(who, "b", {}, `${them} ${it.peer_software}`.trim());
     const place = [it.peer, it.wall ? new Date(it.wall * 1000).toLocaleString() : ""].filter(Boolean);
@@ -108,7 +109,7 @@
 
   function legend() {
     const shown = new Set(it.spans.map((span) => span[2]));
-    const entries = Object.entries(words()).filter(([kind]) => kind !== "person" || shown.has(kind));
+    const entries = Object.entries(words()).filter(([kind]) => !["person", "held"].includes(kind) || shown.has(kind));
     const list = $("legend");
     list.replaceChildren();
     for (const [kind, text] of entries) add(list, "li", {}, add(null, "span", { class: `swatch ${kind}` }), text);
@@ -120,7 +121,7 @@
     const table = $("phases");
     table.replaceChildren();
     const top = add(add(table, "thead"), "tr");
-    const heads = ["phase", "ms", `${ends()[1]}`, it.role === "network" ? "client" : "here", ""];
+    const heads = ["phase", "ms", "waiting", it.role === "network" ? "client" : "here", ""];
     heads.forEach((text, i) => add(top, "th", { class: i && i < 4 ? "n" : null, scope: "col" }, text));
     const body = add(table, "tbody");
     const most = Math.max(...it.phases.map((phase) => phase.ms), 0.001);
@@ -243,6 +244,9 @@
     const hatch = draw(made, "pattern", { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
     draw(hatch, "rect", { class: "h-back", width: 6, height: 6 });
     draw(hatch, "line", { class: "h-line", x1: 1, x2: 1, y1: 0, y2: 6 });
+    const held = draw(made, "pattern", { id: "held", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(-45)" });
+    draw(held, "rect", { class: "k-back", width: 6, height: 6 });
+    draw(held, "line", { class: "k-line", x1: 1, x2: 1, y1: 0, y2: 6 });
     const dots = draw(made, "pattern", { id: "dots", width: 6, height: 6, patternUnits: "userSpaceOnUse" });
     draw(dots, "rect", { class: "d-back", width: 6, height: 6 });
     draw(dots, "circle", { class: "d-dot", cx: 3, cy: 3, r: 1.3 });
@@ -720,7 +724,7 @@
       const left = add(entry, "span", { class: "f" }, name);
       left.style.paddingLeft = `${depth * 14}px`;
       add(entry, "span", { class: "t" }, type);
-      add(entry, "span", { class: secret ? "v secret" : "v" }, text);
+      breakable(add(entry, "span", { class: secret ? "v secret" : "v" }), text);
       const mark = (on) => () => {
         entry.classList.toggle("on", on);
         for (let n = start; n < end && n < bytes.length; n += 1) bytes[n].classList.toggle("on", on);
@@ -732,10 +736,14 @@
     if (bytes.length) inside.append(bytes.box);
   }
 
+  function breakable(place, text) {  // a list of names is broken after its commas
+    text.split(/(?<=,)/).forEach((part, n) => { if (n) add(place, "wbr"); place.append(part); });
+  }
+
   function hex(told) {
     const per = innerWidth < 700 ? 8 : 16;
     const bytes = told.hex.match(/../g) || [];
-    const box = add(null, "pre", { class: "hex", tabindex: 0, "aria-label": "Bytes of the payload" });
+    const box = add(null, "pre", { class: "hex", tabindex: 0, role: "group", "aria-label": "Bytes of the payload" });
     const cells = [];
     const printable = (byte) => { const code = parseInt(byte, 16); return code > 32 && code < 127 ? String.fromCharCode(code) : "·"; };
     for (let n = 0; n < bytes.length; n += per) {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -29,6 +30,7 @@ from .timeline import ALGORITHMS, Row, Rows, Timeline
 
 __all__ = ["Waterfall"]
 
+_SSH: Final = re.compile(r"^SSH-[0-9.]+-")
 MOST_CONNECTIONS: Final = 100
 """Most connections of one page; more are counted."""
 MOST_ROWS: Final = 6000
@@ -159,7 +161,7 @@ class Story(Timeline):
         """All the page needs; times in milliseconds, texts safe to show."""
         told, course, summary = self.told, self.course, self.summary()
         return {
-            "role": told.role or "client", "software": told.software, "peer": told.peer,
+            "role": told.role or "client", "software": _SSH.sub("", told.software), "peer": told.peer,
             "peer_software": told.peer_software, "wall": self.wall, "error": told.error,
             "sentence": sentence(course), "took": _ms(course.took), "depth": course.trips.depth,
             "phases": [{**each, "title": Phase(each["number"]).title} for each in summary["phases"]],
