@@ -109,7 +109,7 @@ def test_a_given_password_is_used_once_and_answers_one_hidden_prompt() -> None:
 
 def test_no_password_goes_to_a_host_whose_key_has_changed() -> None:
     login = Login("ada", "host", keys=[USER_KEY], asking=Asked("a").asking, password=Secret("pw"))
-    login.restricted = True
+    login.restricted = "the host key has changed"
     assert kinds(run(credentials(login))) == "nk"
 
 

@@ -129,7 +129,7 @@ def test_no_lets_a_changed_key_pass_but_no_password(file: Path) -> None:
     known(file, OTHER)
     case = Case(file, strict="no")
     assert case.verdict is True
-    assert case.trust.restricted
+    assert case.trust.restricted == "the host key has changed"
     assert "HAS CHANGED" in case.warnings[0]
     assert "Password and keyboard-interactive" in case.warnings[1]
 

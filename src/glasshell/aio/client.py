@@ -220,7 +220,7 @@ class Connection(Endpoint):
 
     def _check_forwarding(self) -> None:
         if self.trust.restricted:
-            raise HostKeyRefused(f"no forwarding: the host key of {self.host} has changed")
+            raise HostKeyRefused(f"no forwarding to {self.host}: {self.trust.restricted}")
 
     # What the core tells and asks
 

@@ -296,6 +296,6 @@ class Looking(Trust):
     async def _decide(self, verdict: Verdict, address: str) -> tuple[str, bool | HostKeyRefused]:
         refused = self.strict == "yes" or (self.strict == "ask" and self._nobody)
         if verdict.kind is Kind.UNKNOWN and not refused:
-            self.restricted = True
+            self.restricted = "the host key is not known, so nothing secret goes there"
             return "unknown", True
         return await super()._decide(verdict, address)

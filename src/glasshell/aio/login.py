@@ -69,8 +69,8 @@ class Login:
         tried as such before keyboard-interactive. `tries` is how often a person is asked, by each of both.
         """
         self.who = f"{user}@{host}"
-        self.restricted = False
-        """No password may be given: the host key was let pass though it has changed."""
+        self.restricted = ""
+        """Why no password may be given: the host key was let pass without being trusted. Empty: it may."""
         self._asking = asking or Asking()
         self._state = state or (lambda name, **facts: None)
         self._agent = agent
@@ -183,7 +183,7 @@ class Login:
         if method == "publickey":
             return await self._next_key()
         if self.restricted:
-            self._state("auth_skipped", what=method, reason="the host key has changed")
+            self._state("auth_skipped", what=method, reason=self.restricted)
             return None
         if method == "keyboard-interactive":
             return self._next_interactive()

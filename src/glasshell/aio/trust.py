@@ -80,8 +80,8 @@ class Trust:
 
     "yes": only what is known. "ask": `ask` decides about a host that is new; without it the host is
     refused. "accept-new": a host that is new is added. "no": new hosts are added, and a changed key is
-    let pass with `restricted` set: no password and no forwarding may be given to such a host. A key that
-    is not the known one, of another type too, is a changed key; a revoked key is always refused.
+    let pass with `restricted` saying why no password and no forwarding may be given to such a host. A key
+    that is not the known one, of another type too, is a changed key; a revoked key is always refused.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Trust:
         self.hashed = hashed
         self.ask = ask
         self.warn = warn or (lambda text: None)
-        self.restricted = False
+        self.restricted = ""
         self.file: Path | None = None
         self.pinned: PublicKey | None = None
         self.known = self._read(known_hosts)
@@ -180,7 +180,7 @@ class Trust:
             hint += f"; if the server was given a new key, remove the old one: {remedy}"
         self.warn(text)
         if self.strict == "no" and self.pinned is None:
-            self.restricted = True
+            self.restricted = "the host key has changed"
             self.warn("Password and keyboard-interactive authentication and forwarding are disabled"
                       " to avoid man-in-the-middle attacks.")  # fmt: skip
             return True
