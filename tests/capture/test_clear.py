@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 
 from .reading import captures, read, table
@@ -27,6 +28,26 @@ def test_hassh_is_tshark_s_on_every_capture(captures: Path) -> None:
         assert truth <= got, capture.name
         compared += len(truth)
     assert compared > 50
+
+
+def test_fingerprints_are_openssh_s_and_zeek_s(captures: Path) -> None:
+    capture = captures / "generated__g01-gcm128-exec.pcap"
+    log = lzma.decompress(Path(f"{capture}.openssh-debug.log.xz").read_bytes()).decode()
+    (facts,) = read(capture).facts("host_key")
+    assert f"private host key #0: {facts['type']} {facts['fingerprint']}" in log
+    # Zeek's baseline of dh_group18_kex.zeek, which is cut after 32 characters.
+    (facts,) = read(captures / "zeek__ssh_kex_dh_group18.pcap").facts("host_key")
+    assert facts["fingerprint"].startswith("SHA256:yTfbC6C3+jxaVEUMovED7msp40/BWqET")
+    assert (facts["type"], facts["bits"]) == ("ssh-ed25519", 256)
+
+
+def test_terrapin(captures: Path) -> None:
+    """The attack's own trace was made with it; strict key exchange was made against it."""
+    for facts in read(captures / "RUB-NDS__ext_downgrade_chacha20-poly1305.pcapng").facts("terrapin"):
+        assert facts["exposed"]
+        assert facts["by"] == ("chacha20-poly1305@openssh.com",)
+    (facts,) = read(captures / "generated__g03-chacha-strict-sftp.pcap").facts("terrapin")
+    assert (facts["exposed"], facts["strict"]) == (False, True)
 
 
 def test_hassh_is_suricata_s(captures: Path) -> None:
