@@ -212,11 +212,8 @@ class StraceSource:
         found = self._labels.get(key)
         if found is None:
             # The same socket had an inode only, or no name at all, before it was connected.
-            found = (
-                known
-                if known is not None and (not ends or known.remote in (_NOWHERE, _end(ends[3], ends[4])))
-                else _Socket(True)
-            )
+            same = known is not None and (not ends or known.remote in (_NOWHERE, _end(ends[3], ends[4])))
+            found = known if known is not None and same else _Socket(text.startswith(b"TCP"))
             if len(self._labels) >= MAX_DESCRIPTORS * 16:
                 self._labels.clear()
             self._labels[key] = found
@@ -412,7 +409,9 @@ class StraceSource:
         for piece in pieces:
             socket.heard[sent] += piece.data
         beginnings = [_speaks(text) for text in socket.heard]
-        if all(beginnings) or (socket.proven and any(beginnings)):
+        # One that was there before the trace began may be in the middle: whoever listens must judge.
+        old = socket.made is None and socket.remote != _NOWHERE
+        if all(beginnings) or (socket.proven and (any(beginnings) or old)):
             self._open(socket)
             return True
         # A server may say other lines first (RFC 4253 §4.2); of what may be any file we expect no such thing.
