@@ -250,3 +250,18 @@ def test_nothing_a_file_holds_raises(text: bytes) -> None:
     for event in StraceSource(io.BytesIO(text)):
         if isinstance(event, Gap):
             assert event.length > 0
+
+
+def test_a_socket_that_was_there_before_is_told_from_the_middle() -> None:
+    """As strace -p finds it: nothing of it says SSH, and what it is, is for others to judge."""
+    name = "<TCP:[192.0.2.1:50000->192.0.2.2:22]>"
+    found = story(
+        f"7 1.1 write(3{name}, {quoted(b'sealed')}, 6) = 6",
+        f"7 1.2 read(3{name}, {quoted(b'too')}, 8192) = 3",
+        f"7 1.3 read(4<socket:[77]>, {quoted(b'anything')}, 8192) = 8",
+    )
+    assert (heard(found), heard(found, forward=False)) == ([b"sealed"], [b"too"])
+    assert {event.stream for event in found} == {0}
+    first = found[0]
+    assert isinstance(first, Opened)
+    assert not first.frame.flags & SYN

@@ -280,7 +280,7 @@ class Passive:
     def _begins_in_the_middle(self) -> bool:
         frame = self._opened
         ports = frame.source_port, frame.destination_port
-        return not frame.flags & SYN and frame.call is None and SSH_PORT in ports
+        return not frame.flags & SYN and SSH_PORT in ports
 
     def _middle(self) -> None:
         """The capture begins in the middle of a connection at SSH's own port: all of it is encrypted."""
