@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.kit import Login
+from tests.cli.kit import Commands, Login
 from tests.interop.conftest import client
 from tests.interop.glass import GlassServer
 from tests.interop.peers import Keys, OpenSSHClient
@@ -26,7 +26,8 @@ def collector() -> Iterator[Collector]:
 
 
 def environment(collector: Collector, **more: str) -> dict[str, str]:
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "PYTHONWARNINGS": "default", **more}
+    patient = {"OTEL_EXPORTER_OTLP_TIMEOUT": "20"}  # the machine may be busy
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "PYTHONWARNINGS": "default", **patient, **more}
 
 
 def test_a_login_at_openssh(login: Login, collector: Collector) -> None:
@@ -70,9 +71,9 @@ def test_a_trace_goes_from_our_client_through_our_server(commands_login: Login, 
 
 
 @pytest.fixture
-def commands_login(commands: object, keys: Keys) -> Iterator[Login]:
+def commands_login(commands: Commands, keys: Keys) -> Iterator[Login]:
     with GlassServer(keys, "AcceptEnv TRACEPARENT") as server:
-        yield Login(commands, server.target, keys.user().copy_to(commands.home))  # type: ignore[attr-defined]
+        yield Login(commands, server.target, keys.user().copy_to(commands.home))
 
 
 def test_a_servers_session_is_a_child_of_the_clients_trace(keys: Keys, collector: Collector) -> None:
@@ -136,3 +137,26 @@ def test_what_there_is_not(name: str, value: str, complaint: str, login: Login) 
     done = login.run("echo hi", flags=["--otel"], environment={name: value})
     assert (done.returncode, done.stdout) == (255, b"")
     assert complaint in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [
+        ("opentelemetry", ["ssh", "--otel", "host.invalid"], "glasshell[otel]"),
+        ("opentelemetry", ["sshd", "-D", "-e", "-f", "none", "--otel"], "glasshell[otel]"),
+        (
+            "prometheus_client",
+            ["sshd", "-D", "-e", "-f", "none", "--prometheus", "0"],
+            "glasshell[prometheus]",
+        ),
+    ],
+)
+def test_a_package_that_is_not_installed(
+    package: str, words: list[str], extra: str, commands: Commands
+) -> None:
+    (commands.home / f"{package}.py").write_text("raise ImportError('not here')\n")
+    commands.environment["PYTHONPATH"] = f"{commands.home}:{commands.environment['PYTHONPATH']}"
+    done = commands.run(*words)
+    assert done.returncode == 255
+    assert f"pip install {extra}" in done.stderr.decode()
+    assert b"Traceback" not in done.stderr

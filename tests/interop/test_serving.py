@@ -257,6 +257,7 @@ def test_a_session_that_cannot_be_recorded_is_said(there: bool, watched: Watched
     ("flags", "complaint"),
     [
         (["--prometheus", "x"], "--prometheus x: no port"),
+        (["-i", "--prometheus", "9"], "--prometheus is for a server that stays"),
         (["--prometheus", "203.0.113.9:9"], "--prometheus: cannot listen at 203.0.113.9 port 9"),
         (["--audit-log", "/no/such/folder/log"], "cannot write the audit log"),
         (["--record", "/no/such.cast"], "--record FILE is for one connection: add -d, or -i"),

@@ -55,6 +55,8 @@ class Beside:
             from ..views.auditlog import AuditLog
 
             self._audit = AuditLog(arguments.audit_log, lambda text: note("error", text))
+        if arguments.prometheus and arguments.inetd:
+            raise ConfigError("--prometheus is for a server that stays: -i serves one connection and ends")
         if arguments.prometheus:
             from ..views.prometheus import Metrics
 
