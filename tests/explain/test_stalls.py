@@ -264,11 +264,17 @@ def test_the_sentence() -> None:
     said = sentence(talk.course)
     assert said.startswith(f"{duration(talk.course.took)}, 5 round trips: ")
     assert "waiting for the server" in said
-    assert said.endswith("one stall of 6.2 ms is the server's deliberate delay.")
+    assert said.endswith("one stall of 6.2 ms looks like the server's deliberate delay.")
     twice = Talk("network").then(0.041, INIT, sent=True).then(TRIP, REPLY, t.NewKeys())
     twice.then(0.0, t.NewKeys(), sent=True).then(0.041, t.ServiceRequest("ssh-userauth"), sent=True)
     said = sentence(twice.course)
     assert "98 % waiting for acknowledgements; two stalls of 41 ms look like delayed ACKs." in said
+    slow = Talk().trying(PROBE).then(TRIP, a.UserauthPkOk("ssh-ed25519", HOST_KEY))
+    slow.then(3.0, SIGNED, sent=True)
+    assert "one stall of 3.0 s may be signing" in sentence(slow.course)
+    asked = Talk("network").trying(PROBE).then(TRIP, REFUSED).then(4.0, PASSWORD, sent=True)
+    assert "4.0 s perhaps a person at the prompt" in sentence(asked.course)
+    assert "100 % waiting for the server or a person" in sentence(asked.course)
     assert sentence(Course()) == "0.0 ms, 0 round trips."
 
 

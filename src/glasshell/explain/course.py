@@ -11,23 +11,29 @@ from .trips import RoundTrips
 
 __all__ = ["Course", "duration", "sentence"]
 
-LOOKS: dict[str, tuple[str, str]] = {
-    "delayed_ack": ("looks like a delayed ACK", "look like delayed ACKs"),
-    "nagle": ("was held back by Nagle's algorithm", "were held back by Nagle's algorithm"),
-    "fail_delay": ("is the server's deliberate delay", "are the server's deliberate delay"),
-    "pam_fail": ("is PAM's delay after a failed login", "are PAM's delay after a failed login"),
-    "dns": ("was a name look-up", "were name look-ups"),
-    "syn_again": ("looks like a lost SYN", "look like lost SYNs"),
-    "no_answer": ("got no answer to TCP", "got no answer to TCP"),
-    "slow_keys": ("went into making keys", "went into making keys"),
-    "signing": ("was spent signing", "were spent signing"),
-    "unknown": ("has no known cause", "have no known cause"),
+NOUNS: dict[str, tuple[str, str]] = {
+    "delayed_ack": ("a delayed ACK", "delayed ACKs"),
+    "nagle": ("a packet held by Nagle's algorithm", "packets held by Nagle's algorithm"),
+    "fail_delay": ("the server's deliberate delay", "the server's deliberate delay"),
+    "pam_fail": ("PAM's delay after a failed login", "PAM's delay after failed logins"),
+    "dns": ("a name look-up", "name look-ups"),
+    "syn_again": ("a lost SYN", "lost SYNs"),
+    "slow_keys": ("the making of keys", "the making of keys"),
+    "signing": ("signing", "signing"),
+    "judging": ("the judging of a login", "the judging of logins"),
+    "session_start": ("a slow start of the session", "slow starts of sessions"),
+    "host_key": ("the judging of the host key", "the judging of host keys"),
 }
-"""How the sentence says what a stall is, one and several; another kind is said by its title."""
+"""How the sentence calls a stall, one and several; one of another kind is called by its title."""
+VERBS: dict[str, tuple[str, str]] = {
+    "certain": ("was", "were"), "likely": ("looks like", "look like"), "possible": ("may be", "may be"),
+}  # fmt: skip
+"""What the sentence says of a stall, by how sure it is."""
+SURE = ("unknown", "possible", "likely", "certain")
 CALM: dict[str, str] = {
-    "program": "{} the remote program's own",
-    "idle": "{} with nothing to send",
-    "person": "{} a person at the prompt",
+    "program": "{} {}the remote program's own",
+    "idle": "{} {}with nothing to send",
+    "person": "{} {}a person at the prompt",
 }
 """What is no stall of the connection: only how long it was together matters."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -76,11 +82,8 @@ def _share(course: Course) -> str:
         return ""
     peer = "client" if course.role == "server" else "server"
     whom = f"the {peer} or a person" if any(stall.whose == PERSON for stall in found) else f"the {peer}"
-    who = "computing in the client" if course.role == "network" else "computing here"
+    who = "the client's own" if course.role == "network" else "computing here"
     held = sum(stall.took for stall in found if stall.whose == OWN and stall.kind in HOLDING)
-    if course.role == "network":  # nobody tells of a question there: what a person took looks like computing
-        person = sum(stall.took for stall in found if stall.whose == PERSON)
-        waiting, own = waiting + person, own - person
     shares = {f"waiting for {whom}": waiting - held, who: own, "waiting for acknowledgements": held}
     most = max(shares, key=lambda name: shares[name])
     return f"{round(100 * shares[most] / (waiting + own))} % {most}"
@@ -96,9 +99,14 @@ def _stalls(found: list[Stall], took: float) -> list[str]:
 
 
 def _group(group: list[Stall]) -> str:
-    if group[0].kind in CALM:
-        return CALM[group[0].kind].format(duration(sum(stall.took for stall in group)))
-    one, many = LOOKS.get(group[0].kind, (f"({group[0].title})", f"({group[0].title})"))
+    kind, sure = group[0].kind, min((stall.confidence for stall in group), key=SURE.index)
+    if kind in CALM:
+        perhaps = "" if sure == "certain" else "perhaps "
+        return CALM[kind].format(duration(sum(stall.took for stall in group)), perhaps)
+    one, many = "has no known cause", "have no known cause"
+    if sure in VERBS:
+        nouns = NOUNS.get(kind, (group[0].title, group[0].title))
+        one, many = (f"{verb} {noun}" for verb, noun in zip(VERBS[sure], nouns, strict=True))
     if len(group) == 1:
         return f"one stall of {duration(group[0].took)} {one}"
     least, most = (duration(pick(stall.took for stall in group)) for pick in (min, max))

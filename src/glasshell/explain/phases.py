@@ -91,11 +91,11 @@ class Clock:
         self.spent.setdefault(shown, Spent())
         return shown
 
-    def hold(self, took: float) -> None:
-        """`took` seconds of the latest stretch, which was our own, were spent waiting all the same."""
+    def was(self, kind: str, took: float) -> None:
+        """`took` seconds of the latest stretch, which ended in our doing, were a wait of `kind`."""
         self._latest.own -= took
         self._latest.waiting += took
-        self.kind = HELD
+        self.kind = kind
 
     def channel(self, record: MessageRecord) -> int:
         """Our number of the channel that a message (93 to 100) is about: it names the receiver's."""

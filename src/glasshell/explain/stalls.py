@@ -15,7 +15,7 @@ from ..errors import MalformedMessage
 from ..messages import message_name
 from ..observe.record import MessageRecord, Record, StateRecord
 from ..wire import Reader, visible
-from .phases import PEER, PERSON, Clock, Phase
+from .phases import HELD, OWN, PEER, PERSON, Clock, Phase
 from .trips import CROSSED, DELAYED, SLOW, RoundTrips
 
 __all__ = ["Stall", "Stalls"]
@@ -114,8 +114,8 @@ class Stalls:
         cause = self._cause(record, gap) if self._before is not None else None
         if cause is not None:
             start = began if cause.took is None else ended - cause.took
-            if cause.kind in HOLDING and cause.whose == "own":
-                self._clock.hold(ended - start)
+            if self._clock.kind == OWN and (cause.kind in HOLDING or cause.whose == PERSON):
+                self._clock.was(PERSON if cause.whose == PERSON else HELD, ended - start)
             self._keep(Stall(start, ended, *cause[:5]))
         self._remember(record)
 

@@ -59,7 +59,7 @@
   const ends = () => (it.role === "server" ? ["server", "client"] : ["client", "server"]);
   const words = () => ({
     peer: `waiting for the ${ends()[1]}`,
-    own: it.role === "network" ? "computing in the client" : `computing here (${ends()[0]})`,
+    own: it.role === "network" ? "the client's own time" : `computing here (${ends()[0]})`,
     person: "a person at a prompt",
     held: "waiting for an acknowledgement",
   });
