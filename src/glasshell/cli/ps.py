@@ -34,20 +34,21 @@ def parser() -> argparse.ArgumentParser:
         description="Shows every SSH connection of this machine: those of SSH programs, those that our"
         " servers tell of, and those with port 22 at one end. Whose they are only root sees for all of them.",
     )  # fmt: skip
-    made.add_argument(
-        "--port",
-        metavar="PORT",
-        action="append",
-        type=port,
-        default=[],
-        help="take PORT for an SSH port as well; may be repeated",
-    )
-    made.add_argument(
-        "--all", action="store_true", help="every TCP connection, forwarded ones and others too"
-    )
+    add_selection(made)
     made.add_argument("--listen", action="store_true", help="what listens for SSH connections as well")
     made.add_argument("--json", action="store_true", help="everything that is known, as JSON")
-    return made  # fmt: skip
+    return made
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which connections are shown."""
+    parser.add_argument(
+        "--port", metavar="PORT", action="append", type=port, default=[],
+        help="take PORT for an SSH port as well; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--all", action="store_true", help="every TCP connection, forwarded ones and others too"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

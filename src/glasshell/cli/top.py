@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ConfigError
-from .ps import port
+from .ps import add_selection
 
 __all__ = ["main", "parser"]
 
@@ -32,17 +32,7 @@ def parser() -> argparse.ArgumentParser:
         description="Shows every SSH connection of this machine as `glasshell ps` does, live; of our own"
         " servers' connections the channels and messages as well. Press ? for the keys.",
     )  # fmt: skip
-    made.add_argument(
-        "--port",
-        metavar="PORT",
-        action="append",
-        type=port,
-        default=[],
-        help="take PORT for an SSH port as well; may be repeated",
-    )
-    made.add_argument(
-        "--all", action="store_true", help="every TCP connection, forwarded ones and others too"
-    )
+    add_selection(made)
     made.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=1.0, help="how often to look (1)"
     )
