@@ -79,12 +79,12 @@ def test_every_section_begins_anew() -> None:
 
 def test_older_and_simple_packets_secrets_and_blocks_nobody_knows() -> None:
     found, problems = read(
-        files.section() + files.interface(snaplen=8) + files.block(4, b"names") + files.block(0xBAD, b"?")
+        files.section() + files.interface(snaplen=6) + files.block(4, b"names") + files.block(0xBAD, b"?")
         + files.secrets(b"00 SHARED_SECRET 11\n") + files.secrets(b"CLIENT_RANDOM", kind=0x544C534B)
-        + files.old(A, time=3) + files.simple(B[:8], original=10) + files.simple(b"tiny")
+        + files.old(A, time=3) + files.simple(B[:6], original=10) + files.simple(b"tiny")
     )  # fmt: skip
     assert found == [
-        "00 SHARED_SECRET 11\n", (1, 3000, 1, A, 12), (2, 0, 1, B[:8], 10), (3, 0, 1, b"tiny", 4),
+        "00 SHARED_SECRET 11\n", (1, 3000, 1, A, 12), (2, 0, 1, B[:6], 10), (3, 0, 1, b"tiny", 4),
     ]  # fmt: skip
     assert not problems
 

@@ -85,6 +85,8 @@ WRAPPED: dict[str, tuple[int, bytes]] = {
     "gre": (1, ethernet(ipv4(gre(PLAIN), 47))),
     "gre, key and sequence": (1, ethernet(ipv4(gre(PLAIN, flags=0x3000, more=bytes(8)), 47))),
     "gre, ethernet": (1, ethernet(ipv4(gre(ethernet(PLAIN), 0x6558), 47))),
+    "pptp": (1, ethernet(ipv4(gre(b"\xff\x03\0\x21" + PLAIN, 0x880B, 0x3081, struct.pack(
+        ">HHII", len(PLAIN) + 4, 9, 1, 1)), 47))),
     "vxlan": (1, ethernet(ipv4(udp(vxlan(ethernet(PLAIN)), 4789), 17))),
     "vxlan over ipv6": (1, ethernet(ipv6(udp(vxlan(ethernet(PLAIN6, 0x86DD)), 4789), 17), 0x86DD)),
     "geneve": (1, ethernet(ipv4(udp(geneve(ethernet(PLAIN), options=bytes.fromhex("0102800100000001")), 6081),
@@ -156,7 +158,8 @@ def test_fragments(version: int) -> None:
         return ethernet(ipv6(header + whole[at:end], 44), 0x86DD)
 
     pieces = [fragment(at, min(at + 800, len(whole))) for at in range(0, len(whole), 800)]
-    for order in (pieces, pieces[::-1], [pieces[1], *pieces, pieces[0]]):
+    overlapping = [pieces[0], fragment(400, 1600), *pieces[2:]]
+    for order in (pieces, pieces[::-1], [pieces[1], *pieces, pieces[0]], overlapping):
         found, problems = read(files.pcap(order))
         assert [frame.payload for frame in found] == [whole[20:]]
         assert not problems

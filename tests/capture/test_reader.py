@@ -170,9 +170,7 @@ def test_an_error_of_ours_ends_one_stream_and_is_named(monkeypatch: pytest.Monke
         receive(self, forward, data, time, frame)
 
     monkeypatch.setattr(reader.Passive, "receive", broken)
-    got, story = told(
-        opened(1, 0), opened(2, 1), data(3, 0, b"SSH-2.0-a\r\n"), data(4, 1, b"SSH-2.0-b\r\n")
-    )
+    got, story = told(opened(1, 0), opened(2, 1), data(3, 0, b"SSH-2.0-a\r\n"), data(4, 1, b"SSH-2.0-b\r\n"))
     assert got.troubles.lines == ["stream 0, frame 3: internal error: IndexError"]
     assert story.dropped == [0]
     assert len(got.facts("identification_sent", 1)) == 1
