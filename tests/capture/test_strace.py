@@ -166,11 +166,30 @@ def test_what_is_no_connection() -> None:
         f"7 1.4 write(4, {quoted(SERVER)}, 13) = 13",
         "7 1.5 pipe2([5, 6], O_CLOEXEC) = 0",
         f"7 1.6 write(6, {quoted(CLIENT)}, 13) = 13",
-        f"7 1.7 read(6, {quoted(SERVER)}, 13) = 13",
+        f"7 1.7 read(5, {quoted(b'anything')}, 13) = 8",
         *CONNECT,
         f"7 1.8 write(3, {quoted(b'GET / HTTP/1.1')}, 14) = 14",
         f"7 1.9 read(3, {quoted(b'HTTP/1.1 200 OK')}, 999) = 15",
     )
+
+
+def test_through_the_pipes_of_a_proxy_command() -> None:
+    """As OpenSSH 9.2 makes them; the other process sees the same bytes, and is not asked."""
+    found = story(
+        "7 1.0 pipe2([3, 4], 0) = 0",
+        "7 1.0 pipe2([5, 6], 0) = 0",
+        "8 1.1 dup2(3, 0) = 0",
+        "8 1.1 dup2(6, 1) = 1",
+        f"7 1.2 write(4, {quoted(CLIENT)}, 13) = 13",
+        f"8 1.3 read(0, {quoted(CLIENT)}, 8192) = 13",
+        f"8 1.4 write(1, {quoted(SERVER)}, 13) = 13",
+        '7 1.5 read(5<pipe:[7]>, "S", 1) = 1',
+        f"7 1.6 read(5, {quoted(SERVER[1:])}, 8192) = 12",
+        '7 1.7 read(5, "", 8192) = 0',
+    )
+    assert (heard(found), heard(found, forward=False)) == ([CLIENT], [SERVER])
+    assert {event.stream for event in found} == {0}
+    assert endings(found)[0] == (0, False, "fin")
 
 
 def test_lines_before_the_identification() -> None:

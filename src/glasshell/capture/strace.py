@@ -56,22 +56,29 @@ _INODE: Final = re.compile(rb"(?:socket|TCP|TCPv6):\[(\d+)\]")
 _PAIR: Final = re.compile(rb"\[(\d{1,10})(?:<.*?>)?, (\d{1,10})(?:<.*?>)?\]")
 _CHILD: Final = re.compile(rb"^(?:\[pid +)?(\d{1,10}).*--- SIGCHLD \{.*si_pid=(\d{1,10})")
 
+_PIPES: Final = (b"pipe:", b"UNIX", b"socket:")
+
 _End = tuple[str, int]
 _NOWHERE: Final[_End] = ("", 0)
 
 
 class _Socket:
-    """A TCP socket, or what may be one: `proven` once a call or strace itself says so."""
+    """A TCP socket, or what may be one: `proven` once a call or strace itself says so.
+
+    Or the pipes of a ProxyCommand: then `maker` is the process that made them, and only what it moves counts,
+    for at their other end sits a process that sees the same bytes.
+    """
 
     __slots__ = (
-        "closed", "dropped", "ended", "first_sent", "heard", "local", "made", "positions", "proven", "remote",
-        "stream", "user", "waiting",
+        "closed", "dropped", "ended", "first_sent", "heard", "local", "made", "maker", "positions", "proven",
+        "remote", "stream", "user", "waiting",
     )  # fmt: skip
 
     def __init__(self, proven: bool) -> None:
         self.proven = proven
         self.local = self.remote = _NOWHERE
         self.made: tuple[Syscall, bool] | None = None  # the call, and whether we are the client
+        self.maker = -1
         self.stream = -1
         self.dropped = False
         self.first_sent = False
@@ -86,12 +93,13 @@ class _Socket:
 class _Process:
     """What a process has open. None: no TCP socket. `ghosts`: what its parent had closed just before."""
 
-    __slots__ = ("fds", "ghosts", "left")
+    __slots__ = ("fds", "ghosts", "left", "pipes")
 
     def __init__(self, fds: dict[int, _Socket | None], ghosts: dict[int, _Socket | None]) -> None:
         self.fds = fds
         self.ghosts = ghosts
         self.left: dict[int, _Socket | None] = {}
+        self.pipes: _Socket | None = None
 
     def put(self, fd: int, socket: _Socket | None) -> None:
         if len(self.fds) >= MAX_DESCRIPTORS and fd not in self.fds:
@@ -207,7 +215,7 @@ class StraceSource:
         ends = _LABEL.match(text)
         inode = _INODE.match(text)
         if ends is None and inode is None:
-            return None
+            return known if known is not None and known.maker >= 0 and text.startswith(_PIPES) else None
         key = text if ends else b"inode " + inode[1]  # type: ignore[index]
         found = self._labels.get(key)
         if found is None:
@@ -247,10 +255,17 @@ class StraceSource:
             self._dup(process, call)
 
     def _pair(self, process: _Process, call: Syscall) -> None:
+        """A client that has a ProxyCommand makes two pipes, or a pair of sockets, and speaks through them."""
         found = _PAIR.search(call.arguments) if call.result == 0 else None
-        if found:
-            process.put(int(found[1]), None)
-            process.put(int(found[2]), None)
+        if found is None:
+            return
+        if process.pipes is None or process.pipes.waiting != []:
+            process.pipes = made = _Socket(False)
+            made.maker = call.pid
+            made.made = (call, True)
+            made.local, made.remote = (f"process {call.pid}", 0), ("its ProxyCommand", 0)
+        process.put(int(found[1]), process.pipes)
+        process.put(int(found[2]), process.pipes)
 
     def _close(self, process: _Process, call: Syscall) -> None:
         found = descriptor(call.arguments)
@@ -372,7 +387,7 @@ class StraceSource:
         if found is None or call.result is None or b"MSG_PEEK" in call.arguments[-200:]:
             return
         socket = self._lookup(process, *found)
-        if socket is None:
+        if socket is None or socket.maker not in (-1, call.pid):
             return
         sent = call.name in _WRITES
         if call.result <= 0:
