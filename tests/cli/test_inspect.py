@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from glasshell.cli import inspect
 from glasshell.events import ChannelOffered
 from glasshell.messages.connection import SessionOpen
 from glasshell.observe.hub import Hub
+from glasshell.views.fieldtable import FIELDS
 from glasshell.views.jsonl import JsonLines, read_jsonl
 from glasshell.views.qlog import QlogView
 from glasshell.views.timeline import Timeline
@@ -196,6 +198,17 @@ def test_the_page_has_every_connection(
     assert run(capsys, recorded.capture, "--html", tmp_path / "no" / "page.html")[0] == 255
 
 
+def test_a_trace_has_fields_and_a_page_too(
+    recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-e", "ssh.message_code", "-e", "ssh.userauth_method_name", "-e", "ssh.userauth_password"]
+    rows = [line.split("\t") for line in run(capsys, recorded.jsonl, *words)[1].splitlines()]
+    assert ["50", "password", "<redacted>"] in rows
+    assert [row[0] for row in rows if row[0] == "20"] == ["20", "20"]
+    assert run(capsys, recorded.sqlog, "--html", tmp_path / "page.html")[0] == 0
+    assert "SSH_MSG_KEXINIT" in (tmp_path / "page.html").read_text("utf-8")
+
+
 def test_fields_are_written_as_tshark_writes_them(
     recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +220,17 @@ def test_fields_are_written_as_tshark_writes_them(
     assert first == "frame.number;ssh.kex.algorithms;ssh.message_code"
     assert len(rows) == 2
     assert all(row.endswith(';"20"') and row.count(";") == 2 for row in rows)
+
+
+def test_the_fields_are_listed_and_each_is_taken(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = run(capsys, "-G", "fields")
+    names = [line.split("\t")[0] for line in out.splitlines()]
+    assert status == 0
+    assert {"ssh.message_code", "ssh.kex.algorithms", "sftp.path", "frame.number"} <= {*names}
+    words = [word for name in names for word in ("-e", name)]
+    assert run(capsys, recorded.capture, "--keylog", recorded.keys, *words)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -284,6 +308,34 @@ def test_a_bad_tag_is_named(recorded: Recorded, tmp_path: Path, capsys: pytest.C
     status, _, err = run(capsys, path, "--keylog", recorded.keys)
     assert status == 1
     assert "does not verify" in err
+
+
+FORMS = (
+    [],
+    ["-T", "text"],
+    ["-T", "json"],
+    ["-T", "jsonl", "--show-secrets"],
+    ["-Y", "ssh.message_code > 1"],
+)
+
+
+def test_damaged_captures_are_shown_as_far_as_they_go(
+    recorded: Recorded, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes changed, taken out and put in, by a generator that is the same each time."""
+    chance = random.Random(7)
+    whole = [recorded.capture, *sorted((shared / "captures").glob("*.pcap"))]
+    path = tmp_path / "damaged.pcap"
+    fields = [word for name in FIELDS for word in ("-e", name)]
+    for _ in range(150):
+        raw = bytearray(chance.choice(whole).read_bytes())
+        for _ in range(chance.choice((1, 5, 50))):
+            at = chance.randrange(24, len(raw))
+            raw[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+        path.write_bytes(raw)
+        words = chance.choice([*FORMS, fields])
+        assert inspect.main([str(path), "--keylog", str(recorded.keys), *words]) in (0, 1)
+        capsys.readouterr()
 
 
 def test_a_capture_comes_through_a_pipe(recorded: Recorded) -> None:

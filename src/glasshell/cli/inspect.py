@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add("--timeline", action="store_true", help="connections as timelines: the default")
     add("-e", dest="fields", metavar="FIELD", action="append", default=[],
         help="a field by Wireshark's name (with -T fields; -e alone means it)")  # fmt: skip
+    add("-G", dest="list", choices=["fields"], metavar="fields",
+        help="print the fields there are, and what each is; no FILE is read")  # fmt: skip
     add("-E", dest="layout", metavar="NAME=VALUE", action="append", default=[],
         help="how fields are written, as tshark has it: header=y, separator=/t, occurrence=f|l|a,"
         " aggregator=, and quote=d|s|n")  # fmt: skip
@@ -75,6 +77,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     made = parser()
     options = made.parse_args(arguments)
+    if options.list:
+        return _list_fields()
     path = options.file or options.read
     if path is None or (options.file and options.read):
         made.error("one FILE is to be given")
@@ -92,6 +96,17 @@ def main(arguments: Sequence[str]) -> int:
         return _usage(error)
     with _named(path) as name:
         return inspect(name, path, shown, view)
+
+
+def _list_fields() -> int:
+    """Every name that -e and -Y take."""
+    from ..views.fieldtable import ALIASES, FIELDS
+
+    for name, row in sorted(FIELDS.items()):
+        print(f"{name}\t{row.kind.value}")
+    for alias, name in sorted(ALIASES.items()):
+        print(f"{alias}\tanother name of {name}")
+    return 0
 
 
 def _usage(error: UsageError) -> int:

@@ -93,6 +93,8 @@ class Rows:
         row = self._row
         if row is not None and row.frame is not None and item.frames[1] == row.frame.number:
             row.seen.append(item)
+        elif row is None and not item.frames[1] and not isinstance(item.record, StateRecord):
+            return Row(None, [item])  # a trace has no frames: each message stands for itself
         return None
 
     def end(self) -> Row | None:
