@@ -144,9 +144,36 @@ def test_a_connection_of_openssh(
     assert float(told[3]) < closed["seconds"] < ended - began
 
 
-def test_a_connection_that_was_there_before(
-    ebpf: Watching, login: Login, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_writes_are_those_of_strace(ebpf: Watching, login: Login) -> None:
+    """What strace(1) sees ssh(1) write to its socket and read from it, with `--writes`."""
+    if shutil.which("strace") is None:
+        absent("strace is not installed")
+    log, port = login.commands.home / "strace", login.target.port
+    settings = ("BatchMode=yes", "StrictHostKeyChecking=no", "GlobalKnownHostsFile=none",
+                f"UserKnownHostsFile={login.commands.home}/known")  # fmt: skip
+    options = [word for setting in settings for word in ("-o", setting)]
+    where = ["-i", str(login.identity), "-p", str(port), f"{login.target.user}@{login.target.host}", "true"]
+    traced = ["strace", "-o", str(log), "-y", "-e", "trace=write,read"]
+    with watching(login.commands, "--writes") as watch:
+        line = [*traced, "ssh", "-F", "none", *options, *where]
+        subprocess.run(line, check=True, capture_output=True, timeout=PATIENCE)
+
+        def of_ssh(kind: str) -> list[dict[str, Any]]:
+            mine = [each for each in watch.events if each["event"] == kind and each["program"] == "ssh"]
+            return [each for each in mine if each["peer"]["port"] == port]
+
+        watch.until(lambda _: of_ssh("closed"))
+    calls = re.findall(r"^(write|read)\(\d+<(?:TCP|socket):.*= (\d+)$", log.read_text(), re.MULTILINE)
+    written = [int(size) for name, size in calls if name == "write"]
+    assert len(written) > 5
+    assert [each["bytes"] for each in of_ssh("sent")] == written
+    read = [int(size) for name, size in calls if name == "read" and int(size)]
+    assert [each["bytes"] for each in of_ssh("received")] == read
+    (closed,) = of_ssh("closed")
+    assert (closed["sent"], closed["received"]) == (sum(written), sum(read))
+
+
+def test_a_connection_that_was_there_before(ebpf: Watching, login: Login) -> None:
     with login.start("echo ready; cat") as session:
         assert session.stdout
         assert session.stdin

@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("-n", dest="count", metavar="COUNT", type=_positive(int), help="end after so many events")
     add("--seconds", metavar="SECONDS", type=_positive(float), help="end after so long")
     add("--json", action="store_true", help="one JSON object a line")
+    add("--writes", action="store_true", help="tell of each call that sent or received bytes (eBPF)")
     add("--no-ebpf", action="store_true", help="use sock_diag alone")
     add("--script", action="store_true", help="print the bpftrace script that would run, and exit")
     return made  # fmt: skip
@@ -91,7 +92,7 @@ def _events(options: argparse.Namespace, deadline: float | None) -> Iterator[Eve
     ports = ssh_ports(options.port)
     if not options.no_ebpf:
         try:
-            tracing = Tracing(connections_script(), ports)
+            tracing = Tracing(connections_script(), ports, leave=() if options.writes else ("writes",))
         except ConfigError as error:
             hint = f" ({error.hint})" if error.hint else ""
             _note(f"no eBPF, so sock_diag alone, four times a second: {error}{hint}")
@@ -141,7 +142,8 @@ def _stamp(time: float) -> str:
 
 HEADS: Final = ("TIME", "EVENT", "DIR", "PROGRAM", "PID", "USER", "LOCAL", "PEER", "")
 WIDTHS: Final = (12, 10, 3, 14, 7, 8, 21, 21, 0)
-COLOURS: Final = {"open": "32", "closed": "2", "failed": "31", "retransmit": "33", "there": "36"}
+COLOURS: Final = {"open": "32", "closed": "2", "failed": "31", "retransmit": "33", "there": "36", "sent": "",
+           "received": ""}  # fmt: skip
 
 
 class _Table:
@@ -179,7 +181,7 @@ def _figures(event: Event) -> str:
 
     facts = event.facts
     texts: list[tuple[str, Callable[[Any], str], str]] = [
-        ("connect {}", milliseconds, "connect_ms"),
+        ("connect {}", milliseconds, "connect_ms"), ("{} bytes", str, "bytes"),
         ("{} sent", size, "sent"), ("{} received", size, "received"),
         ("rtt {}", milliseconds, "rtt_ms"), ("cwnd {}", str, "cwnd"), ("{}", _retransmits, "retransmits"),
         ("after {}", _seconds(age), "seconds"),

@@ -28,7 +28,7 @@ MAX_OPEN: Final = 65536
 
 @dataclass(slots=True)
 class Event:
-    """`kind` is there, open, failed, retransmit or closed; `time` is seconds since 1970.
+    """`kind` is there, open, failed, sent, received, retransmit or closed; `time` is seconds since 1970.
 
     Facts, where they are known: `direction` (in, out), `program`, `pid`, `user`, `local`, `peer`,
     `connect_ms`; of what is over also `sent`, `received` (bytes), `retransmits`, `rtt_ms`, `cwnd`, `seconds`.
@@ -182,7 +182,8 @@ class Traced:
         act = self._ACTS.get(line.word)
         if act is not None:
             with suppress(ValueError, IndexError):
-                yield from act(self, line.rest.split(" "))
+                words = line.rest.split(" ")
+                yield from act(self, [line.word, *words] if act is Traced._moved else words)
 
     def _overdue(self, now: float) -> Iterator[Event]:
         for sock in [sock for sock, until in self._waiting.items() if until <= now]:
@@ -245,6 +246,14 @@ class Traced:
             following.told = True
             yield Event(self._at(following.established or following.began), "open", dict(following.facts))
 
+    def _moved(self, words: list[str]) -> Iterator[Event]:
+        following = self._open.get(words[2])
+        if following is not None:
+            yield from self._opened(words[2]) if following.established else ()
+            facts = {**following.facts, **_process(words[4], words[5], words[6:]), "bytes": int(words[3])}
+            facts.pop("connect_ms", None)
+            yield Event(self._at(int(words[1])), words[0], facts)
+
     def _retransmit(self, words: list[str]) -> Iterator[Event]:
         following = self._open.get(words[1])
         if following is not None:
@@ -284,6 +293,7 @@ class Traced:
     _ACTS: Final = {
         "begin": _begin, "connect": _connect, "established": _established, "accepted": _accepted,
         "speaks": _speaks, "retransmit": _retransmit, "closed": _closed, "gone": _gone,
+        "sent": _moved, "received": _moved,
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -76,10 +76,17 @@ def parts(text: str) -> list[Part]:
     return found
 
 
-def compose(text: str, ports: Iterable[int], formats: Mapping[str, str]) -> Script:
-    """The parts that the kernel has the tracepoints for. `formats` are tracefs' files, by tracepoint."""
+def compose(
+    text: str, ports: Iterable[int], formats: Mapping[str, str], *, leave: Collection[str] = ()
+) -> Script:
+    """The parts that the kernel has the tracepoints for, but for those to `leave` out.
+
+    `formats` are the files of tracefs, by tracepoint.
+    """
     kept, missing = [], []
     for part in parts(text):
+        if part.name in leave:
+            continue
         if reason := _reason(part, formats):
             missing.append(f"no {part.name} from eBPF: {reason}")
         else:
@@ -158,10 +165,10 @@ def _formats(way: _Way, wanted: Sequence[str]) -> dict[str, str]:
 class Tracing:
     """A script that runs; iterate with `read`. Raises ConfigError where it cannot run, in words why."""
 
-    def __init__(self, text: str, ports: Iterable[int]) -> None:
+    def __init__(self, text: str, ports: Iterable[int], *, leave: Collection[str] = ()) -> None:
         way = _way()
         needs = {name for part in parts(text) for name, _ in part.needs}
-        self.script = compose(text, ports, _formats(way, sorted(needs)))
+        self.script = compose(text, ports, _formats(way, sorted(needs)), leave=leave)
         if not self.script.parts or self.script.parts[0] != parts(text)[0].name:
             raise ConfigError("; ".join(self.script.missing))
         self._process = subprocess.Popen(
