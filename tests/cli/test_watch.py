@@ -220,8 +220,8 @@ def test_without_ebpf_sock_diag_tells(login: Login) -> None:
     (closed,) = [e for e in watch.events if _is(e, "closed", session.pid)]
     assert closed["peer"] == {"address": login.target.host, "port": login.target.port}
     assert closed["direction"] == "out"
-    assert closed["sent"] > 1000
-    assert closed["received"] > 1000
+    assert closed["sent"] > 0  # at the last look, which may have been an early one
+    assert closed["retransmits"] == 0
     assert watch.said.startswith(b"glasshell watch: sock_diag alone, four times a second; ports 22, ")
 
 
