@@ -52,7 +52,7 @@ WAYS: Final = {"c2s": "to server", "s2c": "to client", "": ""}
 def render(timeline: Timeline, width: int | None, color: bool, stream: IO[str]) -> None:
     """As `Timeline.render`."""
     console = Console(
-        file=io.StringIO(), width=width or _width(stream), force_terminal=color,
+        file=io.StringIO(), width=width or _width(stream), height=25, force_terminal=color,
         color_system="truecolor" if color else None, no_color=not color, highlight=False, markup=False,
         emoji=False, legacy_windows=False,
     )  # fmt: skip
