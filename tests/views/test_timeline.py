@@ -258,3 +258,21 @@ def test_rich_is_imported_when_something_is_drawn() -> None:
     out: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                               env={"PYTHONPATH": ":".join(sys.path)})  # fmt: skip
     assert out.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_stalls_are_named_below_the_phases(width: int) -> None:
+    tape = client_connection(data=0)
+    tape.sent(c.ChannelOpen("session", 1, 100, 100, c.SessionOpen()))
+    tape.wait(0.5)
+    tape.received(c.ChannelOpenConfirmation(1, 8, 100, 100))
+    timeline = told(tape)
+    text = drawn(timeline, width)
+    assert max(map(len, text.splitlines())) <= width
+    flat = " ".join(text.split())
+    assert "500.0" in flat
+    assert "the server opened" in flat
+    assert "possible" in flat
+    (stall,) = timeline.summary()["stalls"]
+    assert (stall["kind"], stall["ms"]) == ("session_start", pytest.approx(500, abs=2))
+    assert timeline.summary()["sentence"].startswith("5")

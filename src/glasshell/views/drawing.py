@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..explain.course import CALM
 from ..explain.phases import Phase
 from .timeline import ALGORITHMS, Row, Timeline, size_text
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULT_WIDTH: Final = 100
+MOST_STALLS: Final = 8
+NARROW: Final = 76
+"""Below this many columns stalls are no table."""
 WIDE: Final = 120
 """From this many columns on, facts stand in a column of their own."""
 HEAD, NAME, ALIGNED = 30, 40, 55
@@ -103,6 +107,7 @@ def _parts(timeline: Timeline, width: int) -> Iterator[RenderableType]:
         yield Text()
         yield _phases(timeline, width)
         yield _totals(timeline)
+        yield from _stalls(timeline, width)
     if timeline.told.algorithms:
         yield Text()
         yield _algorithms(timeline, width)
@@ -267,6 +272,30 @@ def _totals(timeline: Timeline) -> Text:
     if told.rekeys:
         parts.append(f"{told.rekeys} key re-exchange{'' if told.rekeys == 1 else 's'}")
     return Text(" · ".join(parts), style="bold")
+
+
+def _stalls(timeline: Timeline, width: int) -> Iterator[RenderableType]:
+    """The longest stalls: how long, what it looks like, how sure that is, and why."""
+    found = [stall for stall in timeline.course.stalls.found if stall.kind not in CALM]
+    if not found:
+        return
+    yield Text()
+    longest = sorted(sorted(found, key=lambda each: -each.took)[:MOST_STALLS])
+    if width < NARROW:
+        for stall in longest:
+            yield Text(f"{stall.took * 1000:.1f} ms {stall.title} ({stall.confidence})", style="bold")
+            yield Padding(Text(stall.evidence), (0, 0, 0, 3))
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.width = width
+    table.add_column(width=9, justify="right", no_wrap=True)
+    table.add_column(width=26, overflow="fold", style="bold")
+    table.add_column(width=8, no_wrap=True)
+    table.add_column(ratio=1, overflow="fold")
+    table.add_row(*(Text(word, style="bold") for word in ("ms", "stall", "sure?", "evidence")))
+    for stall in longest:
+        table.add_row(f"{stall.took * 1000:.1f}", stall.title, stall.confidence, stall.evidence)
+    yield table
 
 
 def _algorithms(timeline: Timeline, width: int) -> Table:

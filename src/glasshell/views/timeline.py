@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
-from ..explain.course import Course
+from ..explain.course import Course, sentence
 from ..explain.phases import Phase, layer, numbers
 from ..messages import message_name
 from ..observe.dissect import facts as facts_of
@@ -292,6 +292,12 @@ class Timeline:
                 {"number": phase.value, "name": phase.title.split(" ", 1)[1], "ms": ms(spent.total),
                  "waiting_ms": ms(spent.waiting), "own_ms": ms(spent.own)}
                 for phase, spent in sorted(clock.spent.items())
+            ],
+            "sentence": sentence(self.course),
+            "stalls": [
+                {"kind": stall.kind, "title": stall.title, "began_ms": ms(stall.began), "ms": ms(stall.took),
+                 "confidence": stall.confidence, "evidence": stall.evidence}
+                for stall in self.course.stalls.found
             ],
             "algorithms": dict(told.algorithms),
             "why": dict(told.why),
