@@ -26,7 +26,7 @@ from glasshell.views.waterfall import DETAILS, MOST_CONNECTIONS, MOST_ROWS, Wate
 from .connection import SECRETS, client_connection, server_connection
 from .tape import Tape
 
-HOSTILE = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)> & \u2028 \x1b[2J \x00"
+HOSTILE = "</script><img src=x onerror=alert(2)><script>alert(1)</script><!-- & \u2028 \x1b[2J \x00"
 
 
 def page(*tapes: Tape, title: str = "glasshell") -> str:

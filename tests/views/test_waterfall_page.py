@@ -285,7 +285,9 @@ def test_a_peer_can_run_nothing(show: Show) -> None:
     assert "alert(1)" in shown.inner_text("#error")
     shown.locator(".line", has_text="SSH_MSG_DEBUG").first.click()
     shown.hover("#stage")
+    assert "onerror" in shown.inner_text(".detail")
     assert shown.locator("img, iframe").count() == 0
+    assert shown.locator("script").count() == 2
 
 
 def test_twenty_thousand_messages_answer_at_once(show: Show) -> None:
