@@ -9,11 +9,11 @@ the catalogue (`glasshell.messages.connection`), or bytes where its name is not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from .crypto.signatures import PublicKey
 from .errors import SSHError
+from .values import field, slotted
 from .wire import Secret
 
 
@@ -23,7 +23,7 @@ class Event:
     __slots__ = ()
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class Question(Event):
     """Base of everything the core asks; `token` identifies it."""
 
@@ -33,7 +33,7 @@ class Question(Event):
 # --- the connection as a whole
 
 
-@dataclass(slots=True)
+@slotted
 class Negotiated:
     """The algorithms of one key exchange (RFC 4253 §7.1); `why` explains each choice by its field."""
 
@@ -50,14 +50,14 @@ class Negotiated:
     why: dict[str, str]
 
 
-@dataclass(slots=True)
+@slotted
 class PrefaceLine(Event):
     """A line that the server sent before its identification (RFC 4253 §4.2), made visible."""
 
     text: str
 
 
-@dataclass(slots=True)
+@slotted
 class HandshakeDone(Event):
     """The first key exchange is over; everything is encrypted from here on."""
 
@@ -66,7 +66,7 @@ class HandshakeDone(Event):
     peer_software: str
 
 
-@dataclass(slots=True)
+@slotted
 class DebugMessage(Event):
     """SSH_MSG_DEBUG of the peer (RFC 4253 §11.3), made visible."""
 
@@ -74,7 +74,7 @@ class DebugMessage(Event):
     always_display: bool
 
 
-@dataclass(slots=True)
+@slotted
 class Closed(Event):
     """The connection is over; the last event. `error` is None after an orderly end."""
 
@@ -84,7 +84,7 @@ class Closed(Event):
 # --- RFC 4253
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class HostKeyOffered(Question):
     """Is this the server's key? Its signature of the exchange hash has been verified.
 
@@ -95,7 +95,7 @@ class HostKeyOffered(Question):
     algorithm: str
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class HostKeySignatureNeeded(Question):
     """Sign the exchange hash. Answer with the signature blob, or an SSHError."""
 
@@ -107,7 +107,7 @@ class HostKeySignatureNeeded(Question):
 # --- RFC 4252, 4256: the client is asked
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Attempt:
     """One thing tried to log in: with what, from where, and the server's answer."""
 
@@ -123,12 +123,12 @@ class Attempt:
     """What the server would take after it."""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class NoneMethod:
     """Credential: the `none` method, which asks what the server would take (RFC 4252 §5.2)."""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class KeyMethod:
     """Credential: a public key (RFC 4252 §7).
 
@@ -144,7 +144,7 @@ class KeyMethod:
     probe: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class PasswordMethod:
     """Credential: a password (RFC 4252 §8)."""
 
@@ -152,7 +152,7 @@ class PasswordMethod:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class InteractiveMethod:
     """Credential: keyboard-interactive (RFC 4256); the prompts come as `PromptsShown`."""
 
@@ -162,7 +162,7 @@ class InteractiveMethod:
 Credential = NoneMethod | KeyMethod | PasswordMethod | InteractiveMethod
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class CredentialNeeded(Question):
     """What shall be tried next? `methods` is None before the server has said what it takes.
 
@@ -174,7 +174,7 @@ class CredentialNeeded(Question):
     attempts: tuple[Attempt, ...]
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class SignatureNeeded(Question):
     """Sign for a login. Answer with the signature blob, or the SSHError that prevents it: the key is
     passed over."""
@@ -184,7 +184,7 @@ class SignatureNeeded(Question):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class PromptText:
     """One prompt of keyboard-interactive; `echo`: whether the answer may be seen (RFC 4256 §3.2)."""
 
@@ -192,7 +192,7 @@ class PromptText:
     echo: bool
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class PromptsShown(Question):
     """Answer the server's prompts with a Secret each, or None: give this method up.
 
@@ -204,21 +204,21 @@ class PromptsShown(Question):
     prompts: tuple[PromptText, ...]
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class PasswordChangeNeeded(Question):
     """The password has expired (RFC 4252 §8). Answer (old, new) as Secrets, or None."""
 
     prompt: str
 
 
-@dataclass(slots=True)
+@slotted
 class BannerShown(Event):
     """The server's banner (RFC 4252 §5.4), control characters removed except line ends and tabs."""
 
     text: str
 
 
-@dataclass(slots=True)
+@slotted
 class Authenticated(Event):
     """Logged in (client), or a user is (server). `grants` are the values of the server's verdicts."""
 
@@ -231,7 +231,7 @@ class Authenticated(Event):
 # --- RFC 4252, 4256: the server is asked
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Verdict:
     """The answer to a login request.
 
@@ -247,7 +247,7 @@ class Verdict:
     valid: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Prompts:
     """The other answer to keyboard-interactive: one more round of prompts."""
 
@@ -256,14 +256,14 @@ class Prompts:
     instruction: str = ""
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class NoneOffered(Question):
     """May `user` in without anything? Answer with a Verdict."""
 
     user: str
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class KeyOffered(Question):
     """Would, or does, this key let `user` in? Answer with a Verdict.
 
@@ -277,7 +277,7 @@ class KeyOffered(Question):
     signed: bool
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class PasswordOffered(Question):
     """Is this the password of `user`? Answer with a Verdict. `new_password`: a change is asked for."""
 
@@ -286,7 +286,7 @@ class PasswordOffered(Question):
     new_password: Secret | None = None
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class InteractiveStarted(Question):
     """keyboard-interactive begins. Answer with Prompts or a Verdict."""
 
@@ -294,7 +294,7 @@ class InteractiveStarted(Question):
     submethods: str
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class InteractiveAnswered(Question):
     """The answers to the last Prompts, one Secret each. Answer with Prompts or a Verdict."""
 
@@ -305,7 +305,7 @@ class InteractiveAnswered(Question):
 # --- RFC 4254
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class ChannelOffered(Question):
     """The peer asks for a channel. Answer True, or a ChannelOpenFailed with reason and text."""
 
@@ -315,14 +315,14 @@ class ChannelOffered(Question):
     body: Any
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelOpened(Event):
     """A channel that we opened is open."""
 
     channel: Any
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelRefused(Event):
     """A channel that we opened was refused; `reason` as in RFC 4254 §5.1."""
 
@@ -331,35 +331,35 @@ class ChannelRefused(Event):
     description: str
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelReadable(Event):
     """Data came: `channel.read()`. Told once for each `receive_data` however much came."""
 
     channel: Any
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelWritable(Event):
     """`channel.send()` accepted less than it was given before; it takes more now."""
 
     channel: Any
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelEof(Event):
     """The peer sends no more data on this channel."""
 
     channel: Any
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelClosed(Event):
     """The channel is closed both ways, or its connection is over."""
 
     channel: Any
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class ChannelRequested(Question):
     """The peer asks something of a channel (RFC 4254 §5.4); answer True or False."""
 
@@ -369,7 +369,7 @@ class ChannelRequested(Question):
     want_reply: bool
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelReplied(Event):
     """The answer to the oldest unanswered `channel.request(..., want_reply=True)`."""
 
@@ -378,7 +378,7 @@ class ChannelReplied(Event):
     ok: bool
 
 
-@dataclass(slots=True)
+@slotted
 class ChannelExit(Event):
     """The remote program ended: `status`, or `signal` (name without SIG) with its message."""
 
@@ -389,7 +389,7 @@ class ChannelExit(Event):
     message: str = ""
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class GlobalRequested(Question):
     """A global request (RFC 4254 §4). Answer True, False, or bytes: the body of REQUEST_SUCCESS."""
 
@@ -398,7 +398,7 @@ class GlobalRequested(Question):
     want_reply: bool
 
 
-@dataclass(slots=True)
+@slotted
 class GlobalReplied(Event):
     """The answer to the oldest unanswered `global_request(..., want_reply=True)`."""
 

@@ -6,11 +6,11 @@ those of 2026: strict key exchange wherever the peer has it, no SHA-1, no CBC, c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .crypto.registry import Kind, defaults
 from .errors import UsageError
+from .values import replace, slotted
 
 Role = Literal["client", "server"]
 
@@ -21,7 +21,7 @@ CAPTURED_PACKET = 32_000
 """Most bytes of channel data in a packet that Wireshark is to follow."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class Policy:
     """Settings of one connection. Times are seconds, sizes bytes.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..crypto.signatures import PublicKey
 from ..events import Prompts, Verdict
+from ..values import slotted
 from ..wire import Secret
 from .process import Terminal
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Gatekeeper", "KnownUsers", "LoggedIn", "Peer"]
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Peer:
     """The two ends of a TCP connection, the client's first."""
 
@@ -29,7 +29,7 @@ class Peer:
     local_port: int
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class LoggedIn:
     """A login: who, by which method, from where. `grants` are those of the verdicts that let it in."""
 

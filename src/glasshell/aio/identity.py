@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -12,6 +11,7 @@ from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import KeyFormatError, PassphraseError, SSHError
 from ..keys.openssh import load_private_key
 from ..keys.public import MAX_FILE, load_public_key
+from ..values import slotted
 from ..wire import Secret
 from .agent import Agent
 
@@ -28,7 +28,7 @@ AskPassphrase: TypeAlias = Callable[[str], Awaitable[Secret | None]]
 """Asks for the passphrase of the key file named; None: pass the key over."""
 
 
-@dataclass(slots=True)
+@slotted
 class Identity:
     """One key to try. `key` is None for a file that hides it under a passphrase.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ..errors import KeyFormatError, SSHError
@@ -20,6 +19,7 @@ from ..events import (
     PromptsShown,
     SignatureNeeded,
 )
+from ..values import slotted
 from ..wire import Secret
 from .agent import Agent
 from .identity import DEFAULT_FILES, AskPassphrase, Identity, KeyLike, State, collect, read_identity
@@ -36,7 +36,7 @@ AskPassword: TypeAlias = Callable[[str], Awaitable[Secret | None]]
 AskPrompts: TypeAlias = Callable[[PromptsShown], Awaitable[Sequence[Secret] | None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class Asking:
     """Whom to ask; None: nobody (BatchMode). Each may answer None: pass it over.
 

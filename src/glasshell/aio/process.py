@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, AnyStr, Generic
 
 from ..connection.requests import pty_req
 from ..errors import CommandFailed, ConnectionClosed, RequestFailed
 from ..messages.connection import Break, Env, Exec, Shell, Signal, Subsystem, WindowChange
 from ..messages.declare import Struct
+from ..values import field, slotted
 from .channels import ChannelIO
 from .streams import Reader, Writer
 from .tasks import together
@@ -18,7 +18,7 @@ from .tasks import together
 __all__ = ["Completed", "Process", "Terminal"]
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Terminal:
     """A terminal to ask for (RFC 4254 §6.2). Sizes are characters and pixels; `modes` by opcode (§8)."""
 
@@ -30,7 +30,7 @@ class Terminal:
     modes: Mapping[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Completed(Generic[AnyStr]):
     """What came of a command. `status` is None where a signal ended it (`signal`, without SIG), or where the
     server closed the channel without a word."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ..crypto.signatures import PublicKey, key_type_of
 from ..errors import ConfigError, HostKeyRefused, SSHError, UsageError
 from ..keys.known_hosts import Entry, Kind, KnownHosts, Verdict, format_entry, host_name
+from ..values import slotted
 from ..wire import visible
 
 __all__ = ["AskHostKey", "KnownHostsLike", "NewHostKey", "Strict", "Trust"]
@@ -45,7 +45,7 @@ Please contact your system administrator.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class NewHostKey:
     """A host whose key is not known: what the person who is asked has to see."""
 

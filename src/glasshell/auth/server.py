@@ -8,7 +8,6 @@ whoever the user is (CVE-2018-15473).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..crypto.signatures import PublicKey
@@ -44,6 +43,7 @@ from ..messages.declare import Message
 from ..messages.transport import ServiceAccept, ServiceRequest
 from ..transport.port import Port
 from ..transport.rules import Handler, Phase
+from ..values import replace, slotted
 from ..wire import visible
 from .methods import CONNECTION, MAX_PASSWORD, METHODS, NONE, USERAUTH, KeyRequest, fits, signed_data
 
@@ -58,7 +58,7 @@ LATE_REQUESTS: Final[Mapping[int, Handler]] = {UserauthRequest.NUMBER: _ignore}
 """Handlers that go with the connection layer's once a user is in: clients may have sent ahead."""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class _Step:
     """The request that is being judged."""
 

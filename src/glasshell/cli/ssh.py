@@ -11,7 +11,6 @@ import getopt
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from ..config.parse import Line, parse_option
 from ..config.ssh_config import ClientOptions, Facts, load, option
 from ..errors import ConfigError, UsageError
+from ..values import field, slotted
 from ..wire import visible
 from .report import FAILED
 from .watching import VIEWS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Invocation", "facts", "main", "parse"]
 
 
-@dataclass(slots=True)
+@slotted
 class Invocation:
     """What the command line says. `lines` are its flags as lines of ssh_config(5)."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from ..crypto.registry import Kind, names
 from ..errors import ConfigError
 from ..keys.patterns import match_list
+from ..values import replace, slotted
 from ..wire import visible
 
 MAX_DEPTH: Final = 16
@@ -35,7 +35,7 @@ Find = Callable[[str], Sequence[str]]
 """The files that a glob(7) pattern names, in order; none is an empty answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Line:
     """One keyword with its arguments, and the file and line it came from.
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from ..crypto.registry import Kind
 from ..errors import ConfigError
 from ..keys.patterns import match_pattern
 from ..policy import Policy
+from ..values import field, slotted
 from ..wire import visible
 from .parse import (
     COMMAND_LINE,
@@ -45,7 +45,7 @@ Told: TypeAlias = tuple[str, Mapping[str, Any]]
 """A state for the stream of records: its name and its facts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class Facts:
     """What the operating system knows: who runs this, and where."""
 
@@ -58,7 +58,7 @@ class Facts:
     find: Find = lambda pattern: ()
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Forward:
     """`[bind:]port:host:hostport` of -L and -R. `bind`: None where nothing was said, "" for all addresses."""
 
@@ -68,7 +68,7 @@ class Forward:
     host_port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class ClientOptions:
     """Everything `ssh` is told about one host. None: nothing was said, the default of who uses it holds.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from ..errors import ProtocolViolation, UsageError
+from ..values import slotted
 
 MIN_BITS: Final = 2048
 """Smallest modulus taken or offered (RFC 8270)."""
@@ -32,7 +32,7 @@ _RFC3526: Final = {
 _SMALL_PRIMES: Final = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79)
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Group:
     """A multiplicative group: the prime `p` and the generator `g`."""
 

@@ -6,7 +6,6 @@ The order of rows within a kind is the order of preference. What signs is found 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Final, Literal, overload
@@ -14,6 +13,7 @@ from typing import Final, Literal, overload
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..errors import UsageError
+from ..values import slotted
 from ..wire import Secret
 from . import key_exchange, packet_ciphers
 from .compression import Compressor, Decompressor
@@ -47,7 +47,7 @@ class Status(Enum):
     LEGACY = "legacy"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class Algorithm:
     """One row. `note` says in a few words why it stands where it stands.
 
@@ -62,7 +62,7 @@ class Algorithm:
     offered_by: tuple[Role, ...] = BOTH
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class KexAlgorithm(Algorithm):
     """A key exchange method.
 
@@ -79,7 +79,7 @@ class KexAlgorithm(Algorithm):
     factory: Callable[..., KeyExchange]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class CipherAlgorithm(Algorithm):
     """A cipher; sizes in bytes. `aead` ciphers bring their own tag, and the negotiated MAC is not used."""
 
@@ -92,7 +92,7 @@ class CipherAlgorithm(Algorithm):
     opener: Callable[[Secret, Secret, Mac | None], Opener]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class MacAlgorithm(Algorithm):
     """A MAC; sizes in bytes. `etm`: it covers the ciphertext, and packet_length stays in clear."""
 
@@ -103,7 +103,7 @@ class MacAlgorithm(Algorithm):
     etm: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class CompressionAlgorithm(Algorithm):
     """A compression method. `delayed`: it starts when authentication has succeeded."""
 

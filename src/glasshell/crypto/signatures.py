@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..errors import CryptoError, KeyFormatError, MalformedMessage, UsageError
+from ..values import field, slotted
 from ..wire import Reader, mpint, string
 
 __all__ = [
@@ -263,7 +263,7 @@ def key_type_of(algorithm: str) -> str | None:
     return _TYPE_OF.get(algorithm)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@slotted(frozen=True, repr=False)
 class PublicKey:
     """A public key that passed every check; equal where the blobs are equal.
 

@@ -7,11 +7,11 @@ a `PeerError` from here is about it, not about the SSH server.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError, LimitExceeded, MalformedMessage, ProtocolViolation, RequestFailed
+from ..values import slotted
 from ..wire import Reader, string, uint32
 
 __all__ = [
@@ -36,7 +36,7 @@ _EXTENSION_FAILURE: Final = 28
 _FLAGS: Final = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Identity:
     """One key the agent holds. `key` is None for a kind that is not supported here: a certificate, say."""
 

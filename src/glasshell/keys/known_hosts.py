@@ -13,11 +13,11 @@ import enum
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from ..crypto.signatures import KEY_TYPES, PublicKey
 from ..errors import KeyFormatError, MalformedMessage, UsageError
+from ..values import slotted
 from ..wire import Reader, visible
 from .patterns import match_list
 from .public import BLANKS, as_text, decode_base64, decode_blob, split_word
@@ -31,7 +31,7 @@ _MARKERS: Final = frozenset({"@cert-authority", "@revoked"})
 _HASHED: Final = "|1|"
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Entry:
     """One line that could be read. `marker` is "", "@cert-authority" or "@revoked"."""
 
@@ -66,7 +66,7 @@ class Entry:
         return hmac.compare_digest(hmac.digest(salt, name.encode("utf-8", "surrogateescape"), "sha1"), digest)
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class BadLine:
     """One line that could not be read, and why."""
 
@@ -84,7 +84,7 @@ class Kind(enum.Enum):
     REVOKED = "revoked"
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Verdict:
     """What known_hosts says about the key a host has shown.
 

@@ -3,8 +3,6 @@
 The context of numbers 60 to 79 is the method that is running; `method_context` names it.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Final, TypeAlias
 
 from .blobs import KeyBlob, Signature

@@ -4,8 +4,6 @@ For showing them. Who uses a key reads it by `crypto.signatures`, which refuses 
 declared here says what each byte is, of keys that are out of use or of no use to us as well.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Final, TypeAlias
 
 from .declare import (

@@ -4,8 +4,6 @@ What a request or a channel type carries is declared once, in `GLOBAL_REQUESTS`,
 `CHANNEL_REQUESTS`; the bytes of a name that is not there stay bytes.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from typing import Annotated, Final, TypeAlias

@@ -19,10 +19,10 @@ are all its own (`SUBSYSTEMS`). What is not in the catalogue is an `UnknownMessa
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import enum
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from inspect import get_annotations
 from typing import (
     Annotated,
     Any,
@@ -30,15 +30,14 @@ from typing import (
     Final,
     TypeAlias,
     TypeVar,
-    cast,
     dataclass_transform,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
-from .. import wire
+from .. import values, wire
 from ..errors import MalformedMessage, UsageError
+from ..values import MISSING, Spec, slotted, specs
 from ..wire import FieldType, Reader
 
 LENGTH: Final = 4
@@ -65,7 +64,7 @@ Table: TypeAlias = "Mapping[str, type[Struct]]"
 """Structures by the name that selects them."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Field:
     """One field of a declared structure.
 
@@ -76,6 +75,8 @@ class Field:
 
     name: str
     type: FieldType[Any]
+    put: Callable[[Any, Any], None]
+    """Puts its value into a structure that is being read."""
     doc: str = ""
     present_if: str = ""
     bits: int = -1
@@ -83,7 +84,7 @@ class Field:
     guarded: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Shown:
     """One field as `describe` gives it; `start` and `end` are byte offsets into the payload.
 
@@ -146,17 +147,19 @@ class Struct:
     @classmethod
     def decode_from(cls: type[S], reader: Reader) -> S:
         """Reads the fields. Raises MalformedMessage."""
-        values = {field.name: value for field, value, _, _ in cls.walk(reader)}
-        return cls(**values)
+        made = object.__new__(cls)
+        for field in cls.FIELDS:
+            field.put(made, field_value(field, made, reader))
+        return made
 
     @classmethod
     def walk(cls, reader: Reader) -> Iterator[tuple[Field, Any, int, int]]:
         """Yields (field, value, start, end) for each field as it is read."""
-        seen: dict[str, Any] = {}
+        seen = object.__new__(cls)
         for field in cls.FIELDS:
             start = reader.pos
             value = field_value(field, seen, reader)
-            seen[field.name] = value
+            field.put(seen, value)
             yield field, value, start, reader.pos
 
     def __repr__(self) -> str:
@@ -171,13 +174,13 @@ class Struct:
 S = TypeVar("S", bound=Struct)
 
 
-def field_value(field: Field, seen: Mapping[str, Any], reader: Reader) -> Any:
-    """Reads one field, given the values before it. Raises MalformedMessage."""
-    if field.present_if and not seen[field.present_if] & field.bits:
+def field_value(field: Field, seen: Struct, reader: Reader) -> Any:
+    """Reads one field of `seen`, which has the values before it. Raises MalformedMessage."""
+    if field.present_if and not getattr(seen, field.present_if) & field.bits:
         return None
     if field.choice is not None:
         selector, table = field.choice
-        chosen = table.get(seen[selector])
+        chosen = table.get(getattr(seen, selector))
         if chosen is not None:
             return chosen.decode_from(reader)
     return field.type.decode(reader)
@@ -285,13 +288,13 @@ def code_name(numbers: type[enum.IntEnum], value: int) -> str:
     return known.name if isinstance(known, enum.Enum) else "unassigned"
 
 
-def doc(text: str, *, present_if: str = "", bits: int = -1, default: Any = dataclasses.MISSING) -> Any:
+def doc(text: str, *, present_if: str = "", bits: int = -1, default: Any = MISSING) -> Any:
     """A field with a word of explanation, a default, or a field before it that says it is there: a boolean,
     or flags of which it needs one of `bits`.
 
     A field that may be absent is given `default=None`, so that it can be left out.
     """
-    return dataclasses.field(default=default, metadata={"doc": text, "present_if": present_if, "bits": bits})
+    return Spec(default, metadata={"doc": text, "present_if": present_if, "bits": bits})
 
 
 def by_name(selector: str, table: Table, text: str = "", *, guarded: bool = False) -> Any:
@@ -299,7 +302,7 @@ def by_name(selector: str, table: Table, text: str = "", *, guarded: bool = Fals
 
     `guarded`: where the table has no such structure, the bytes are treated as a secret.
     """
-    return dataclasses.field(metadata={"doc": text, "choice": (selector, table), "guarded": guarded})
+    return Spec(MISSING, metadata={"doc": text, "choice": (selector, table), "guarded": guarded})
 
 
 class Message(Struct):
@@ -334,13 +337,13 @@ class Message(Struct):
 M = TypeVar("M", bound=Message)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class UnknownMessage:
     """A message that is not in the catalogue; `payload` includes the number."""
 
     context: str
     number: int
-    payload: bytes = dataclasses.field(repr=False)  # of an authentication method: it may be a secret
+    payload: bytes = values.field(repr=False)  # of an authentication method: it may be a secret
 
 
 CATALOGUE: Final[dict[tuple[str, int], type[Message]]] = {}
@@ -387,21 +390,15 @@ def body(
 
 
 def _declare(cls: type[S], clause: str) -> type[S]:
-    """Turns the annotated class into a frozen dataclass with its list of fields."""
-    made = cast("type[S]", dataclasses.dataclass(frozen=True, slots=True, repr=False)(cls))
-    hints = get_type_hints(made, include_extras=True)
+    """Turns the annotated class into a frozen class of values with its list of fields."""
+    hints = get_annotations(cls, eval_str=True)
+    made = slotted(frozen=True, repr=False)(cls)
     made.CLAUSE = clause
     made.FIELDS = tuple(
         Field(
-            name=f.name,
-            type=_field_type(hints[f.name]),
-            doc=f.metadata.get("doc", ""),
-            present_if=f.metadata.get("present_if", ""),
-            bits=f.metadata.get("bits", -1),
-            choice=f.metadata.get("choice"),
-            guarded=f.metadata.get("guarded", False),
+            spec.name, _field_type(hints[spec.name]), getattr(made, spec.name).__set__, **spec.metadata or {}
         )
-        for f in dataclasses.fields(made)  # type: ignore[arg-type]
+        for spec in specs(made)
     )
     made.SECRET = any(_may_hide(f) for f in made.FIELDS)
     return made

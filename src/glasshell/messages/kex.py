@@ -4,8 +4,6 @@ The context is the family of the method: `dh` (RFC 4253, RFC 8268), `gex` (RFC 4
 RFC 8731) or `hybrid` (RFC 9941, RFC 10042).
 """
 
-from __future__ import annotations
-
 from .blobs import KeyBlob, Signature
 from .declare import U32, Bytes, Message, MPInt, doc, message
 

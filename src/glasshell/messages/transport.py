@@ -3,8 +3,6 @@
 Those of the key exchange methods themselves (30 to 49) are in `kex`.
 """
 
-from __future__ import annotations
-
 import enum
 from typing import Annotated, TypeAlias
 

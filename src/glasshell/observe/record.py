@@ -9,13 +9,13 @@ waited for an answer of the application comes after that answer, with the time a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from ..values import slotted
 from ..wire import Secret
 
 
-@dataclass(slots=True)
+@slotted
 class MessageRecord:
     """One binary packet (RFC 4253 §6), payload in clear, secret fields zeroed.
 
@@ -36,7 +36,7 @@ class MessageRecord:
     wire_length: int
 
 
-@dataclass(slots=True)
+@slotted
 class StateRecord:
     """Something that happened and is no message; `name` is a key of `STATES`, `facts` its fields."""
 
@@ -45,7 +45,7 @@ class StateRecord:
     facts: Mapping[str, Any]
 
 
-@dataclass(slots=True)
+@slotted
 class SubsystemRecord:
     """One packet of a subsystem's own protocol, out of the data of `channel`; only captures tell it.
 
@@ -60,7 +60,7 @@ class SubsystemRecord:
     payload: bytes
 
 
-@dataclass(slots=True)
+@slotted
 class WireRecord:
     """Bytes of one read or write of the socket, as they are on the wire. For sinks that hear "wire".
 
@@ -77,7 +77,7 @@ class WireRecord:
     partial: int = 0
 
 
-@dataclass(slots=True)
+@slotted
 class KeyRecord:
     """A secret of a key exchange, told before the first byte that it protects. For sinks that hear "keys".
 

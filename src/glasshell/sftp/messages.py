@@ -5,8 +5,6 @@ packet's type. What an extended request carries is in `EXTENDED_REQUESTS` by the
 of its reply are read by the structure in `EXTENDED_REPLIES` of whoever knows which request it answers.
 """
 
-from __future__ import annotations
-
 import enum
 from typing import Annotated, Final, TypeAlias
 

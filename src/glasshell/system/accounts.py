@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..values import slotted
 
 if TYPE_CHECKING:
     import pwd
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Account", "account_objection", "current_account", "find_account", "group_names", "is_root"]
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Account:
     """One line of the user database; `groups` are all of its groups, `gid` among them."""
 

@@ -11,9 +11,9 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from ..values import slotted
 from .accounts import Account, is_root
 
 __all__ = ["Terminal", "apply_modes", "get_size", "open_terminal", "read_modes", "send_break", "set_size"]
@@ -49,7 +49,7 @@ _LINUX: Final = {"IUTF8": 0o40000, "IUCLC": 0o1000, "XCASE": 0o4, "OLCUC": 0o2}
 """Flags of Linux that not every Python's termios names."""
 
 
-@dataclass(slots=True)
+@slotted
 class Terminal:
     """A pseudo-terminal: the descriptors of both ends, and the name of the end that programs use."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -25,19 +24,20 @@ from ..events import Negotiated
 from ..messages import kex as messages
 from ..messages.declare import Message
 from ..policy import Policy
+from ..values import field, slotted
 from ..wire import Secret
 from .negotiate import IMPLICIT
 from .rules import Role
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Send:
     """Step: send this message."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Trust:
     """Step: ask whether this host key is the server's, then call `trusted`."""
 
@@ -45,7 +45,7 @@ class Trust:
     algorithm: str
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Sign:
     """Step: have `data` signed with the host key, then call `signed`."""
 
@@ -54,14 +54,14 @@ class Sign:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Log:
     """Step, only with `Exchange.log_keys`: tell whoever hears keys; each secret with its label."""
 
     secrets: tuple[tuple[str, Secret], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Done:
     """Step: the keys are there; send NEWKEYS and use them."""
 
@@ -71,7 +71,7 @@ class Done:
 Step: TypeAlias = Send | Trust | Sign | Log | Done
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Keys:
     """What a key exchange yields: K and H, from which the keys of each direction are derived (§7.2)."""
 
@@ -109,7 +109,7 @@ class Keys:
         return made[0], made[1], made[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@slotted(frozen=True, kw_only=True)
 class Transcript:
     """What both sides have seen before the method's own messages: V_C, V_S, I_C, I_S (§8)."""
 
@@ -132,7 +132,7 @@ def exchange_hash(
     ).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Family:
     """How the messages of one context carry the public values."""
 
@@ -160,7 +160,7 @@ _moduli: Final = lru_cache(maxsize=4)(groups.parse_moduli)
 """A file of half a megabyte is not parsed anew for every client that asks for a group."""
 
 
-@dataclass(slots=True)
+@slotted
 class Exchange:
     """One run of a key exchange method, as `role`.
 

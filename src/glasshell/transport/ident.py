@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ..errors import LimitExceeded, MalformedMessage, NegotiationFailed, ProtocolViolation
+from ..values import slotted
 from ..wire import visible
 from .rules import Role
 
@@ -20,7 +20,7 @@ _SHOWN: Final = 64
 """Bytes of a peer that speaks no SSH which an error message shows."""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Identification:
     """One side's identification; `line` is without CR LF and enters the exchange hash as it is."""
 

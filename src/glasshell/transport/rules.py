@@ -7,10 +7,11 @@ the handlers at hand one list of 256 slots is built for each phase; an empty slo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from typing import Final, Literal, TypeAlias
+
+from ..values import slotted
 
 Role: TypeAlias = Literal["client", "server"]
 Handler: TypeAlias = Callable[[memoryview], None]
@@ -38,7 +39,7 @@ UPPER: Final = frozenset({Phase.SERVICE, Phase.AUTH, Phase.CONNECTION})
 _ALL: Final = IN_KEX | UPPER
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Rule:
     """Messages `first`..`last` may be sent by `sender` in `phases`, with strict kex in `strict`."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from ..values import field, slotted
 from ..wire import visible
 from . import Role
 
@@ -60,7 +60,7 @@ def monitor(line: Line) -> Line:
     return line._replace(preauth=False)
 
 
-@dataclass(slots=True)
+@slotted
 class Story:
     """What one line has to know of those before it, whichever layer told it."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..messages import connection as c
+from ..values import field, slotted
 from ..wire import visible
 from .lines import PACKET, Handler, Lines, Story, debug1, debug2, debug3, info, text_of, verbose
 
@@ -18,7 +18,7 @@ PROGRAM = frozenset({"exec", "shell", "subsystem"})
 """The requests that start the program of a session, the last of its setting up."""
 
 
-@dataclass(slots=True)
+@slotted
 class Channel:
     """One channel: our number, the peer's, and how far it is."""
 
