@@ -34,7 +34,8 @@ STOOD: Final = 0.5
 SLOW: Final = 0.010
 """Seconds: on a line at least this slow, what was held for an acknowledgement is known by its time."""
 TOLERANCE: Final = 0.15
-"""Of the fastest answer's time: how far what was held may be from one trip after what it waited behind."""
+"""Of the fastest answer's time: how much sooner than one trip after what it waited behind a held packet may
+come; later, twice as much, for machines are busy."""
 DELAYED: Final = (0.036, 0.060)
 """Seconds for which an acknowledgement may have been delayed (RFC 1122 §4.2.3.2; 40 ms on Linux)."""
 MOST_TRIPS: Final = 2000
@@ -381,7 +382,7 @@ class RoundTrips:
         trip, late = self.fastest, time - before - self.fastest
         if trip < SLOW:
             return False
-        return abs(late) <= trip * TOLERANCE or DELAYED[0] <= late <= DELAYED[1]
+        return -TOLERANCE <= late / trip <= 2 * TOLERANCE or DELAYED[0] <= late <= DELAYED[1]
 
     def _reach(self, line: Line, asked: Sent, time: float, name: str) -> None:
         line.depth = max(line.depth, asked.depth + 1)

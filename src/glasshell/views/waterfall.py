@@ -1,9 +1,9 @@
 """The waterfall: one self-contained page that shows where the time of a connection went.
 
-The page is data beside a program of our own: `waterfall.html`, `.css` and `.js` are joined with the records
-as JSON. It fetches nothing (its Content-Security-Policy forbids it), and what a peer said reaches the page as
-text only. What is shown of the records is what any view may show: secrets are redacted already, a channel's
-data is its length.
+The page is data beside a program of our own: the files `waterfall*` of this folder are joined with the
+records as JSON. It fetches nothing (its Content-Security-Policy forbids it), and what a peer said reaches the
+page as text only. What is shown of the records is what any view may show: secrets are redacted already, a
+channel's data is its length.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from .timeline import ALGORITHMS, Row, Rows, Timeline
 __all__ = ["Waterfall"]
 
 _SSH: Final = re.compile(r"^SSH-[0-9.]+-")
+FILES: Final = (".html", ".css", ".js", "_line.js", "_list.js")
+"""The page, its style, and the parts of its program in their order."""
 MOST_CONNECTIONS: Final = 100
 """Most connections of one page; more are counted."""
 MOST_ROWS: Final = 6000
@@ -309,9 +311,8 @@ def _fields(shown: Iterable[Shown], depth: int) -> Iterator[list[Any]]:
 
 def _page(title: str, data: Mapping[str, Any]) -> str:
     here = files(__package__)
-    html, style, script = (
-        here.joinpath(f"waterfall.{end}").read_text("utf-8") for end in ("html", "css", "js")
-    )
+    html, style, *scripts = (here.joinpath(f"waterfall{end}").read_text("utf-8") for end in FILES)
+    script = "".join(scripts)
     parts = {
         "{title}": _html(visible(title)),
         "{policy}": _policy(style, script),
