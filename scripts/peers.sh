@@ -19,7 +19,7 @@ export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 folder=${GLASSHELL_PEERS:-/opt/glasshell-peers/newest}
 suite=${GLASSHELL_PEERS_SUITE:-forky}
 system=(openssh-server openssh-client dropbear-bin tinysshd putty-tools tshark tcpdump util-linux
-  strace bpftrace asciinema prometheus chromium iproute2 debian-archive-keyring)
+  strace bpftrace asciinema prometheus chromium poppler-utils iproute2 debian-archive-keyring)
 newest=(openssh-server openssh-client openssh-sftp-server dropbear-bin tinysshd tshark
   bash dash coreutils libc-bin)
 
