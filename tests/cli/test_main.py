@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from glasshell import __version__
+from glasshell.cli.main import COMMANDS
 from tests.cli.kit import SOURCE, Commands
 
-NAMES = ("ssh", "sshd", "keygen", "demo")
+NAMES = tuple(COMMANDS)
 
 
 def test_the_version(commands: Commands) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -176,8 +175,9 @@ def _config(path: Path, kind: str | None, notes: list[str]) -> Audit:
 def _show(audits: Sequence[Audit], notes: Sequence[str], *, all_of_it: bool) -> None:
     from ..explain.steps import Step
     from ..views.checkup import Checkup
+    from ..views.screen import coloured
 
-    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    color = coloured(sys.stdout)
     checkup = Checkup(sys.stdout, color=color)
     for audit in audits:
         software = f": {audit.offer.software}" if audit.offer.software else ""

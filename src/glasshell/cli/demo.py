@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from ..errors import ConfigError
 from .watching import add_flags, close_views, for_capture, open_views, tell_of_secrets, wanted
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the demonstration; 0 when everything went as it should."""
     options = parser().parse_args(arguments)
     from ..policy import Policy
+    from ..views.screen import coloured
     from ..views.timeline import Timeline
 
     timeline = Timeline()
@@ -53,9 +55,12 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         close_views(views)
     print()
-    timeline.render(None, sys.stdout.isatty(), sys.stdout)
+    timeline.render(None, coloured(sys.stdout), sys.stdout)
     if options.svg:
-        options.svg.write_text(timeline.to_svg(120, "glasshell demo"), encoding="utf-8")
+        try:
+            options.svg.write_text(timeline.to_svg(120, "glasshell demo"), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write the picture {options.svg}: {error.strerror}") from error
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -116,9 +115,10 @@ class _Shown:
 
     def __init__(self, own: dict[str, str]) -> None:
         from ..views.checkup import Checkup
+        from ..views.screen import coloured
 
         self._steps: list[Step] = []
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        color = coloured(sys.stdout)
         self._checkup = None
         if "--json" not in own:
             self._checkup = Checkup(sys.stdout, color=color, details="--brief" not in own)

@@ -14,6 +14,7 @@ from ..views.fields import Row, Rows, show, values_of
 from ..views.fieldtable import ALIASES
 from ..views.jsonl import compact, header
 from ..views.replay import read_trace
+from ..views.screen import coloured, fit
 from ..views.tree import seen_object, tree_lines
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Trees(Records):
     def record(self, seen: Seen, frame: Frame | None) -> None:
         """Shows one."""
         for line in tree_lines(seen, frame, show_secrets=self._secrets):
-            self._out.write(line + "\n")
+            self._out.write(fit(line, self._out) + "\n")
 
 
 class Objects(Records):
@@ -145,7 +146,7 @@ class Timelines:
     def __init__(self, asked: Asked, out: TextIO) -> None:
         from ..views.connections import Connections
 
-        self._connections = Connections(out, color=out.isatty())
+        self._connections = Connections(out, color=coloured(out))
         self._holds = Filtered(asked) if asked.filter is not None else None
         self._frame: Frame | None = None
 
@@ -172,8 +173,8 @@ class Page:
         from ..views.files import open_private
         from ..views.waterfall import Waterfall
 
-        self._file = open_private(path, "page")
-        self._page = Waterfall(self._file, "glasshell inspect")
+        self._path = path
+        self._page = Waterfall(open_private(path, "page"), "glasshell inspect")
         self._holds = Filtered(asked)
         self._frame: Frame | None = None
 
@@ -188,8 +189,13 @@ class Page:
 
     def close(self, troubles: Sequence[str] = ()) -> None:
         """Writes the page."""
+        from ..views.files import cannot_write
+
         self._page.problems += troubles
-        self._page.close()
+        try:
+            self._page.close()
+        except OSError as error:
+            raise cannot_write("page", self._path, error) from error
 
 
 def replay(path: str, form: str, view: Inspection) -> None:

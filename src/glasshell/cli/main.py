@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Final
 
 COMMANDS: Final = {
@@ -24,12 +26,17 @@ COMMANDS: Final = {
     "demo": "a server, a client and the timeline of their whole connection",
 }
 
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Why a file that is open takes no more."""
+
 USAGE: Final = "usage: glasshell COMMAND ...\n       glasshell --version\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper):  # what its encoding has no sign for must not end the program
+        sys.stdout.reconfigure(errors="backslashreplace")
     if words[:1] in (["--version"], ["-V"]):
         from .. import __version__
 
@@ -63,6 +70,12 @@ def _run(name: str, arguments: list[str]) -> int:
         return report(error, name)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 255
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has no place either
+        print(f"glasshell {name}: cannot write the output: {error.strerror}", file=sys.stderr)
         return 255
     except KeyboardInterrupt:
         # The shell above wants to see that it was the signal, or it would go on with its script.

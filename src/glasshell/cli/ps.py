@@ -94,16 +94,16 @@ def _for_programs(rows: Iterable[Connection]) -> None:
 
 
 def _for_people(rows: Sequence[Connection]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from ..views.screen import coloured, console
     from .columns import COLUMNS, fitting
 
-    console = Console()
+    screen = console(sys.stdout, color=coloured(sys.stdout))
     texts = [[column.text(each) for column in COLUMNS] for each in rows]
     heads, keep = [column.name for column in COLUMNS], [column.keep for column in COLUMNS]
-    kept = fitting(heads, keep, texts, console.width)
+    kept = fitting(heads, keep, texts, screen.width)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for at in kept:
         right = COLUMNS[at].right
@@ -111,6 +111,6 @@ def _for_people(rows: Sequence[Connection]) -> None:
     for each, row in zip(rows, texts, strict=True):
         quiet = _DIM if each.what != "ssh" else ""
         table.add_row(*(Text(row[at], quiet) for at in kept))
-    console.print(table)
+    screen.print(table)
     if not rows:
-        console.print("no SSH connection", style=_DIM)
+        screen.print("no SSH connection", style=_DIM)

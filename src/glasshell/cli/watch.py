@@ -150,7 +150,9 @@ class _Table:
     """One line an event, under a heading."""
 
     def __init__(self) -> None:
-        self._colours = sys.stdout.isatty()
+        from ..views.screen import coloured
+
+        self._colours = coloured(sys.stdout)
         print(
             "  ".join(f"{head:{width}}" for head, width in zip(HEADS, WIDTHS, strict=True)).rstrip(),
             flush=True,

@@ -69,12 +69,13 @@ class View(NamedTuple):
 
 
 def _timeline(_: str) -> OpenView:
+    from ..views.screen import coloured
     from ..views.timeline import Timeline
 
     class Drawn(Timeline):
         def close(self) -> None:
             with suppress(OSError):
-                self.render(None, sys.stderr.isatty(), sys.stderr)
+                self.render(None, coloured(sys.stderr), sys.stderr)
 
     return Drawn()
 
@@ -310,6 +311,9 @@ def check_views(asked: Iterable[tuple[str, str]]) -> None:
 
 
 def close_views(opened: Iterable[OpenView]) -> None:
-    """Ends every view."""
+    """Ends every view. What cannot be written then is said: it changes nothing for who comes after."""
     for view in opened:
-        view.close()
+        try:
+            view.close()
+        except OSError as error:
+            _warn(f"{type(view).__name__}: {error.strerror}: its file is not whole")

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from ..explain.rules import Explanation
 from ..explain.steps import Step
+from .screen import console, fit
 
-__all__ = ["Checkup", "can_write"]
+__all__ = ["Checkup"]
 
-SIGNS: Final = {True: ("✓", "+", "green"), False: ("✗", "x", "bold red"), None: ("!", "!", "yellow")}
-"""How a step went: its sign, the same in ASCII, and its colour."""
-
-WIDTH: Final = 100
-
-
-def can_write(stream: TextIO, text: str) -> bool:
-    """Whether the encoding of `stream` has these characters."""
-    try:
-        text.encode(stream.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+SIGNS: Final = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("!", "yellow")}
+"""How a step went: its sign and its colour."""
 
 
 class Checkup:
@@ -32,22 +22,17 @@ class Checkup:
     def __init__(
         self, stream: TextIO, *, color: bool, width: int | None = None, details: bool = True
     ) -> None:
-        from rich.console import Console
-
-        self._unicode = can_write(stream, "✓✗")
+        self._stream = stream
         self._details = details
-        self._console: Any = Console(
-            file=stream, width=width or (None if color else WIDTH), force_terminal=color, no_color=not color,
-            highlight=False, markup=False, emoji=False, color_system="auto" if color else None,
-        )  # fmt: skip
+        self._console = console(stream, color=color, width=width)
 
     def step(self, step: Step) -> None:
         """One step, with what belongs to it."""
         from rich.text import Text
 
-        nice, plain, style = SIGNS[step.ok]
+        sign, style = SIGNS[step.ok]
         line = Text()
-        line.append(f"{nice if self._unicode else plain} ", style=style)
+        line.append(self._plain(f"{sign} "), style=style)
         line.append(f"{step.phase:14} ", style="bold")
         line.append(self._plain(step.text))
         if step.seconds is not None and step.seconds >= 0.0005:
@@ -98,4 +83,4 @@ class Checkup:
         )  # fmt: skip
 
     def _plain(self, text: str) -> str:
-        return text if self._unicode else text.encode("ascii", "replace").decode()
+        return fit(text, self._stream)

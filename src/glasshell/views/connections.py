@@ -11,8 +11,8 @@ from ..explain.failure import Story, explain_story
 from ..explain.phases import Phase
 from ..observe.record import MessageRecord, Record, StateRecord, SubsystemRecord
 from ..observe.seen import Seen
-from .drawing import fit
 from .lines import text_of, words
+from .screen import fit
 from .timeline import INFERRED, STATES, Row, Rows, Timeline, size_text
 
 __all__ = ["Connections"]
@@ -158,10 +158,10 @@ class Connections:
         self.drawn += 1
         title, *lines = header_lines(captured)
         bold, plain = ("\x1b[1m", "\x1b[0m") if self._color else ("", "")
-        self._out.write(f"{bold}{fit(title, getattr(self._out, 'encoding', None))}{plain}\n")
+        self._out.write(f"{bold}{fit(title, self._out)}{plain}\n")
         for label, text in lines:
             cut = text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
-            self._out.write(f"  {label:<{LABEL}}{fit(cut, getattr(self._out, 'encoding', None))}\n")
+            self._out.write(f"  {label:<{LABEL}}{fit(cut, self._out)}\n")
         captured.render(self._width, self._color, self._out)
         self._out.flush()
 

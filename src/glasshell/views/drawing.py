@@ -6,7 +6,6 @@ Only drawing needs `rich`, so only this module imports it.
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Final
@@ -18,12 +17,12 @@ from rich.text import Text
 
 from ..explain.course import CALM
 from ..explain.phases import Phase
+from .screen import columns, fit
 from .timeline import ALGORITHMS, Row, Timeline, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DEFAULT_WIDTH: Final = 100
 MOST_STALLS: Final = 8
 NARROW: Final = 76
 """Below this many columns stalls are no table."""
@@ -40,11 +39,6 @@ COLORS: Final = {
 }  # fmt: skip
 WAITING, OWN = "blue", "bright_magenta"
 
-ASCII: Final = str.maketrans({
-    "→": ">", "←": "<", "·": ".", "─": "-", "━": "=", "×": "x", "█": "#", "▓": "=", "…": "~", "–": "-",
-})  # fmt: skip
-"""What stands in for the signs that an encoding may not have."""
-
 LABELS: Final = {
     "kex": "key exchange", "host_key": "host key", "cipher": "cipher", "mac": "MAC",
     "compression": "compression",
@@ -56,7 +50,7 @@ WAYS: Final = {"c2s": "to server", "s2c": "to client", "": ""}
 def render(timeline: Timeline, width: int | None, color: bool, stream: IO[str]) -> None:
     """As `Timeline.render`."""
     console = Console(
-        file=io.StringIO(), width=width or _width(stream), height=25, force_terminal=color,
+        file=io.StringIO(), width=width or columns(stream), height=25, force_terminal=color,
         color_system="truecolor" if color else None, no_color=not color, highlight=False, markup=False,
         emoji=False, legacy_windows=False,
     )  # fmt: skip
@@ -64,7 +58,7 @@ def render(timeline: Timeline, width: int | None, color: bool, stream: IO[str]) 
         console.print(part)
     drawn = console.file.getvalue()  # type: ignore[attr-defined]
     text = "".join(f"{line.rstrip()}\n" for line in drawn.splitlines())
-    stream.write(fit(text, getattr(stream, "encoding", None)))
+    stream.write(fit(text, stream))
 
 
 def to_svg(timeline: Timeline, width: int, title: str) -> str:
@@ -82,22 +76,6 @@ def _self_contained(svg: str) -> str:
     """rich's picture without its fonts: a picture must not make whoever looks at it fetch something."""
     bare = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     return bare.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
-
-
-def _width(stream: IO[str]) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else DEFAULT_WIDTH
-    except (OSError, ValueError):
-        return DEFAULT_WIDTH
-
-
-def fit(text: str, encoding: str | None) -> str:
-    """`text` as the encoding can write it."""
-    try:
-        text.encode(encoding or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return text.translate(ASCII).encode("ascii", "replace").decode()
-    return text
 
 
 def _parts(timeline: Timeline, width: int) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from typing import IO, Final
 
 from ..errors import ConfigError
 
-__all__ = ["open_descriptor", "open_private", "write_whole"]
+__all__ = ["cannot_write", "open_descriptor", "open_private", "write_whole"]
 
 MODE: Final = 0o600
 
@@ -38,7 +38,12 @@ def open_descriptor(
             os.fchmod(descriptor, MODE)
         return descriptor
     except OSError as error:
-        raise ConfigError(f"cannot write the {what} {os.fspath(path)}: {error.strerror}") from error
+        raise cannot_write(what, path, error) from error
+
+
+def cannot_write(what: str, path: str | os.PathLike[str], error: OSError) -> ConfigError:
+    """The error for a file that cannot be written, or no longer."""
+    return ConfigError(f"cannot write the {what} {os.fspath(path)}: {error.strerror}")
 
 
 def write_whole(descriptor: int, data: bytes) -> None:

@@ -23,7 +23,7 @@ from ..explain.phases import Clock, Phase
 from ..messages import family, message_name
 from ..observe.dissect import facts as facts_of
 from ..observe.record import Heard, KeyRecord, MessageRecord, StateRecord, WireRecord
-from .files import open_descriptor, write_whole
+from .files import cannot_write, open_descriptor, write_whole
 from .keylog import key_line
 from .lines import text_of
 from .segments import MAX_DATA, Conversation, ends
@@ -104,7 +104,10 @@ class Pcapng:
         self._size = 0
         self._story = _Story()
         self._keys = b""
-        self._write(beginning())
+        try:
+            self._write(beginning())
+        except OSError as error:
+            raise cannot_write("capture", path, error) from error
 
     def __call__(self, record: Heard) -> None:
         """Writes what one record brings."""
