@@ -39,8 +39,13 @@ __all__ = [
     "ConfigError", "ConnectionClosed", "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected",
     "HostKeyRefused", "IntegrityError", "KeyFormatError", "LimitExceeded", "MalformedMessage",
     "NegotiationFailed", "PassphraseError", "PeerError", "ProtocolViolation", "Refused", "RequestFailed",
-    "SSHError", "ServiceNotAvailable", "UsageError",
+    "SSHError", "ServiceNotAvailable", "UsageError", "install",
 ]  # fmt: skip
+
+
+def install(extra: str) -> str:
+    """The hint for an optional package that is not installed: which extra of glasshell brings it."""
+    return f"pip install 'glasshell[{extra}]'"  # quoted: to some shells brackets are a pattern
 
 
 class SSHError(Exception):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_wrong_usage_is_one_sentence_and_status_2(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "neither pcap nor pcapng"), (b"GIF89a" * 20, "neither pcap nor pcapng"), (None, "No such file")],
+    [(b"", "is empty"), (b"GIF89a" * 20, "neither pcap nor pcapng"), (None, "No such file")],
 )
 def test_what_is_no_capture_is_said_with_status_255(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
@@ -271,6 +272,32 @@ def test_what_is_no_capture_is_said_with_status_255(
     status, out, err = run(capsys, path)
     assert (status, out) == (255, "")
     assert str(path) in err
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), ""),
+        (("--stream", "0"), ""),
+        (("--stream", "9"), "no SSH connection in stream 9\n"),
+        (("-Y", "ssh.message_code == 192"), "no SSH connection that the filter holds for\n"),
+    ],
+)
+def test_nothing_to_show_is_said(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    status, out, err = run(capsys, recorded.capture, *words)
+    assert (status, err) == (0, "")
+    assert (out == said) if said else out.startswith("stream 0:")
+
+
+def test_a_name_list_that_is_empty_is_no_name(recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
+    """RFC 4251 5: a list of no names has length 0; compression's `none` is a name on the wire."""
+    _, out, _ = run(capsys, recorded.capture, "-T", "text", "-Y", "ssh.message_code == 20")
+    assert "languages_client_to_server is empty (name-list)" in out
+    assert "compression_algorithms_client_to_server = none (name-list)" in out
+    assert not re.search(r"\d\]\w", out)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlog"])
@@ -282,6 +309,7 @@ def test_a_damaged_trace_is_one_error(
     path.write_text(damage if damage.startswith("\x1e") == (form == "sqlog") else ("\x1e" + damage), "utf-8")
     status, _, err = run(capsys, path)
     assert status == 255
+    assert str(path) in err
     assert err.count("\n") <= 2
 
 

@@ -158,5 +158,5 @@ def test_a_package_that_is_not_installed(
     commands.environment["PYTHONPATH"] = f"{commands.home}:{commands.environment['PYTHONPATH']}"
     done = commands.run(*words)
     assert done.returncode == 255
-    assert f"pip install {extra}" in done.stderr.decode()
+    assert f"pip install '{extra}'" in done.stderr.decode()
     assert b"Traceback" not in done.stderr

@@ -108,7 +108,7 @@ def test_why() -> None:
     server = kexinit(kex=(X25519, NIST), ciphers=(CTR, GCM), host_key=("ssh-ed25519",))
     why = negotiate(client, server, "client", first=True).why
     assert why["kex"] == (
-        f"the client's choice 2 of 3; the server has not {DH}; "
+        f"the client's choice 2 of 3; the server does not have {DH}; "
         f"the server would have put {X25519} first, but the client's order decides"
     )
     assert why["host_key"] == "the client's first choice and the server's first too"

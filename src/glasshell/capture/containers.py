@@ -97,6 +97,8 @@ class Packets:
         if self._buffer[:2] == b"\x1f\x8b":
             self._unpack(file)
         self._fill(24)
+        if not self._buffer:
+            raise CaptureError(f"{name} is empty")
         kind = kind_of(self._buffer)
         if kind is None:
             raise CaptureError(

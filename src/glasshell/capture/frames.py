@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from ..errors import CaptureError
+from ..errors import CaptureError, install
 from ..observe.seen import Frame
 from .containers import Packets, Secrets
 from .problems import Problem
@@ -123,8 +123,5 @@ def _layers(problems: dict[str, Problem]) -> Layers:
     try:
         from .layers import Layers
     except ModuleNotFoundError as error:
-        raise CaptureError(
-            f"reading packets needs {error.name}, which is not installed",
-            hint="pip install glasshell[capture]",
-        ) from None
+        raise CaptureError(f"{error.name} is not installed", hint=install("capture")) from None
     return Layers(problems)

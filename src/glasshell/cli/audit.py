@@ -205,6 +205,8 @@ def _show(audits: Sequence[Audit], notes: Sequence[str], *, all_of_it: bool) -> 
 def _summary(audit: Audit, good: int) -> str:
     strict = {True: "strict key exchange", False: "no strict key exchange", None: ""}[audit.offer.strict]
     quantum = {True: "post-quantum key exchange", False: "nothing post-quantum", None: ""}[audit.post_quantum]
+    if not any(audit.verdicts.values()):
+        return "  nothing to judge"
     count = f"{good} good algorithm{'' if good == 1 else 's'}"
     told = ", ".join(filter(None, (count, strict, quantum)))
     return f"  {audit.grade}: {told}"

@@ -147,6 +147,8 @@ class Timelines:
         from ..views.connections import Connections
 
         self._connections = Connections(out, color=coloured(out))
+        self._out = out
+        self._stream = asked.stream
         self._holds = Filtered(asked) if asked.filter is not None else None
         self._frame: Frame | None = None
 
@@ -162,8 +164,12 @@ class Timelines:
         self._connections(item, wanted=wanted)
 
     def close(self, troubles: Sequence[str] = ()) -> None:
-        """Draws what has not ended."""
+        """Draws what has not ended; says where there is nothing to draw."""
         self._connections.close()
+        if not self._connections.drawn:
+            where = "" if self._stream is None else f" in stream {self._stream}"
+            held = "" if self._holds is None else " that the filter holds for"
+            self._out.write(f"no SSH connection{where}{held}\n")
 
 
 class Page:
@@ -204,9 +210,12 @@ def replay(path: str, form: str, view: Inspection) -> None:
     Raises ConfigError for a file that is none.
     """
     with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        for record in read_trace(_lines(file), form):
-            sent = record.sent if isinstance(record, MessageRecord | SubsystemRecord) else None
-            view(Seen(record, 0, sent))
+        try:
+            for record in read_trace(_lines(file), form):
+                sent = record.sent if isinstance(record, MessageRecord | SubsystemRecord) else None
+                view(Seen(record, 0, sent))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}", hint=error.hint) from error
 
 
 MAX_LINE: Final = 16 << 20

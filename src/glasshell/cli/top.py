@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install
 from .ps import add_selection
 
 __all__ = ["main", "parser"]
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         import textual  # noqa: F401 (whether it is there at all)
     except ImportError:
-        raise ConfigError("Textual is not installed", hint="pip install 'glasshell[top]'") from None
+        raise ConfigError("Textual is not installed", hint=install("top")) from None
     from ..system.connections import survey
     from .top_app import Top
 

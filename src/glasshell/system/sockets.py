@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install
 
 __all__ = ["LISTEN", "SETTLED", "Place", "Socket", "Sockets", "TcpInfo", "need_psutil", "tcp_sockets"]
 
@@ -117,7 +117,7 @@ def tcp_sockets() -> Sockets:
     try:
         found = _by_netlink()
     except ImportError:
-        reason = "pyroute2 is not installed (pip install 'glasshell[ps]')"
+        reason = f"pyroute2 is not installed ({install('ps')})"
     except OSError as error:
         reason = f"the kernel gives no sock_diag: {error.strerror or error}"
     else:
@@ -202,7 +202,7 @@ def need_psutil() -> Any:
     try:
         import psutil  # type: ignore[import-untyped]
     except ImportError:
-        raise ConfigError("psutil is not installed", hint="pip install 'glasshell[ps]'") from None
+        raise ConfigError("psutil is not installed", hint=install("ps")) from None
     return psutil
 
 

@@ -103,7 +103,7 @@ def _reason(count: int, passed: Sequence[str], place: int, offered: Sequence[str
         more = f" and {len(passed) - _TOLD} more" if len(passed) > _TOLD else ""
         told = (
             f"the client's choice {len(passed) + 1} of {count}; "
-            f"the server has not {', '.join(passed[:_TOLD])}{more}"
+            f"the server does not have {', '.join(passed[:_TOLD])}{more}"
         )
     else:
         told = "the client's first choice"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install
 from ..wire import visible
 from .telemetry import CAPTURE, TRACE_VARIABLES, Telemetry, need
 
@@ -130,7 +130,7 @@ def _metric_reader(name: str) -> Any:
 
 
 def _no_exporter() -> ConfigError:
-    return ConfigError("the OTLP exporter is not installed", hint="pip install glasshell[otel]")
+    return ConfigError("the OTLP exporter is not installed", hint=install("otel"))
 
 
 class _Complaints(logging.Handler):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install
 from .tally import BUCKETS, MEASURES, Measure, Tally
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ class Metrics:
         try:
             from prometheus_client import CollectorRegistry
         except ImportError:
-            raise ConfigError(
-                "metrics for Prometheus need the package prometheus-client",
-                hint="pip install glasshell[prometheus]",
-            ) from None
+            raise ConfigError("prometheus_client is not installed", hint=install("prometheus")) from None
         self.registry: CollectorRegistry = CollectorRegistry()
         self.live = live
         self._ended: dict[tuple[str, str], float] = {}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install
 from ..messages.connection import OpenFailure
 from ..messages.transport import DisconnectReason
 from ..observe.record import Record, StateRecord
@@ -66,9 +66,7 @@ def need() -> None:
     try:
         import opentelemetry.sdk.trace  # noqa: F401
     except ImportError:
-        raise ConfigError(
-            "telemetry needs the packages of OpenTelemetry", hint="pip install glasshell[otel]"
-        ) from None
+        raise ConfigError("OpenTelemetry's SDK is not installed", hint=install("otel")) from None
 
 
 @dataclass(slots=True)

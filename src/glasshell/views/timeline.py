@@ -266,7 +266,8 @@ class Timeline:
                 told.peer = _place(facts)
                 told.role = told.role or ("client" if name == "connected" else "server")
             case "identification_sent" if told.role == "network":
-                told.software = text_of(facts.get("line", ""))
+                line = text_of(facts.get("line", ""))
+                told.software = line.partition("-")[2].partition("-")[2] or line  # SSH-2.0-software
             case "identification_received":
                 told.peer_software = text_of(facts.get("software") or facts.get("line", ""))
             case "kex_started" if facts.get("first") is False:

@@ -81,10 +81,14 @@ def _field(shown: Shown, payload: bytes, depth: int, clause: str, show_secrets: 
     cited = f"  {shown.clause}" if shown.children and shown.clause not in ("", clause) else ""
     kind = shown.type if shown.holds in ("", shown.type) else f"{shown.type} of {shown.holds}"
     bare = shown.children or isinstance(shown.value, Struct)
-    value = "" if bare else f" = {_value(shown, payload, show_secrets)}"
-    yield f"{'  ' * depth}{span:<11}{visible(shown.name)}{value} ({kind}){cited}"
+    value = "" if bare else _is(_value(shown, payload, show_secrets))
+    yield f"{'  ' * depth}{span:<10} {visible(shown.name)}{value} ({kind}){cited}"
     for child in shown.children:
         yield from _field(child, payload, depth + 1, shown.clause or clause, show_secrets)
+
+
+def _is(value: str) -> str:
+    return f" = {value}" if value else " is empty"
 
 
 def _value(shown: Shown, payload: bytes, show_secrets: bool) -> str:
@@ -98,7 +102,7 @@ def _value(shown: Shown, payload: bytes, show_secrets: bool) -> str:
     elif isinstance(shown.value, bytes) and not shown.content:
         text = shown.value.hex()
     else:
-        text = shown.text or "none" if isinstance(shown.value, tuple) else shown.text
+        text = shown.text
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({shown.end - shown.start} bytes)"
 
 
@@ -108,9 +112,9 @@ def _fact(name: str, value: Any) -> Iterator[str]:
         for key, inner in value.items():
             yield from (f"  {line}" for line in _fact(key, inner))
     elif isinstance(value, list):
-        yield f"{name} = {', '.join(str(each) for each in value)}"
+        yield name + _is(", ".join(str(each) for each in value))
     else:
-        yield f"{name} = {'-' if value is None else value}"
+        yield name + _is("-" if value is None else str(value))
 
 
 def seen_object(seen: Seen, frame: Frame | None = None) -> dict[str, Any]:
