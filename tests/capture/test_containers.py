@@ -136,7 +136,7 @@ def test_a_length_that_cannot_be_is_where_reading_stops() -> None:
 
 def test_what_is_no_capture() -> None:
     for data in (b"", b"hello", b"\x7fELF", gzip.compress(b"hello"), b"\x1f\x8b nonsense"):
-        with pytest.raises(CaptureError, match="neither pcap nor pcapng|is empty"):
+        with pytest.raises(CaptureError, match=r"neither pcap nor pcapng|is empty"):
             read(data)
 
 
