@@ -23,18 +23,16 @@ from tests.needs import absent
 
 DEVICE: Final = Path("/dev/net/tun")
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
-NETWORK: Final = "198.18.77"
-"""Of the block for measurements (RFC 2544)."""
+NETWORKS: Final = "198.18.{}.{}"
+"""Of the block for measurements (RFC 2544): each device has four addresses of it."""
 
 
 class DelayLine:
     """A context manager; `round_trip` is in seconds and may be changed between connections.
 
-    `name` is the device's. A connection passes it twice, on its way out and on its way back. The next `drop`
-    packets are lost.
+    `name` is the device's, `near` and `far` are its two addresses: several lines may be open at once. A
+    connection passes it twice, on its way out and on its way back. The next `drop` packets are lost.
     """
-
-    near, far = f"{NETWORK}.1", f"{NETWORK}.2"
 
     def __init__(self, round_trip: float = 0.0) -> None:
         self.round_trip = round_trip
@@ -47,6 +45,10 @@ class DelayLine:
         try:
             request = struct.pack("16sH22x", b"gsdelay%d", IFF_TUN | IFF_NO_PI)
             self.name = fcntl.ioctl(self._device, TUNSETIFF, request)[:16].rstrip(b"\0").decode()
+            number = int(self.name.removeprefix("gsdelay"))
+            self.near, self.far = (
+                NETWORKS.format(number // 64 % 256, number % 64 * 4 + place) for place in (1, 2)
+            )
             for words in (f"address add {self.near}/30 dev {self.name}", f"link set {self.name} up"):
                 subprocess.run(["ip", *words.split()], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:

@@ -194,7 +194,7 @@ def test_search_and_filter(show: Show) -> None:
 def test_a_link_leads_to_a_message(show: Show) -> None:
     shown = show(client_connection(), anchor="#m8")
     assert shown.locator("#m8 .line").get_attribute("aria-expanded") == "true"
-    assert shown.locator("#m8").evaluate("e => e.getBoundingClientRect().top >= 0")
+    shown.wait_for_function("document.querySelector('#m8').getBoundingClientRect().top >= 0")
 
 
 def test_several_connections(show: Show) -> None:
