@@ -89,6 +89,20 @@ def test_a_disconnect_in_the_login() -> None:
     assert '"Bye."' in found.what
 
 
+def test_questions_that_nobody_answered() -> None:
+    """RFC 4256 3.4: a client may give up where its user does not answer."""
+    skipped = {"what": "keyboard-interactive", "reason": "the prompts were not answered"}
+    told = (
+        ("auth_methods", {"methods": ("keyboard-interactive",), "partial": False}),
+        ("auth_next", {"method": "keyboard-interactive", "remaining": ()}),
+        ("auth_skipped", skipped), ("auth_exhausted", {}),
+    )  # fmt: skip
+    found = explain(states(CONNECTED, SENT, NAMED, KEYS, *told), SSHError("Permission denied"))
+    assert found is not None
+    assert found.rule == "nobody-answered"
+    assert "by keyboard-interactive" in found.what
+
+
 def test_an_error_that_no_rule_knows_is_no_success() -> None:
     found = explain(states(CONNECTED), SSHError("something new"))
     assert found is not None

@@ -10,15 +10,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from .rules import Facts, Phase, Rule
-from .story import Story, Try
+from .story import ASKED, Story, Try
 
 __all__ = ["LOGIN"]
 
 GRACE: Final = 20.0
 """Seconds in a login after which a silent end is likely the server's own deadline (LoginGraceTime)."""
-
-ASKED: Final = ("password", "keyboard-interactive")
-
 
 def _keys(story: Story) -> list[Try]:
     """The keys that were really put to the server."""
@@ -148,6 +145,14 @@ def _no_key(story: Story) -> Facts | None:
 def _words_refused(story: Story) -> Facts | None:
     tried = [each for each in story.login.tries if each.method in ASKED and each.answer == "refused"]
     return {**_facts(story), "times": str(len(tried))} if tried else None
+
+
+def _unanswered(story: Story) -> Facts | None:
+    """The server asked for words, and got none."""
+    for each in story.login.tries:
+        if each.method in ASKED and each.answer.startswith("skipped"):
+            return {**_facts(story), "method": each.method}
+    return None
 
 
 def _keys_refused(story: Story) -> Facts | None:
@@ -395,6 +400,14 @@ LOGIN: Final = Phase(
                 _PERMISSIONS,
                 _EFFECTIVE,
             ),
+        ),
+        Rule(
+            name="nobody-answered",
+            when=_unanswered,
+            what="The server asked {user} by {method}, and nobody answered.",
+            causes=("nobody could be asked: BatchMode is set, or there is no terminal",
+                    "whoever was asked gave up"),
+            user=("ssh {flags}{target} from a terminal, without BatchMode",),
         ),
         Rule(
             name="login-failed",

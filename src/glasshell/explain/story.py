@@ -42,6 +42,10 @@ def clip(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
+ASKED: Final = ("password", "keyboard-interactive")
+"""Methods for which somebody is asked for words."""
+
+
 class Try:
     """One thing the client tried to log in with, and what became of it.
 
@@ -283,6 +287,10 @@ class Story:
         last = self.login.tries[-1] if self.login.tries else None
         if last and last.answer == "would do" and last.identity.split()[-1] in what:
             last.asked, last.answer = True, answer
+        elif what in ASKED and last and last.method == what and not last.answer:
+            last.answer = answer
+        elif what in ASKED:
+            self._add(Try(what, answer=answer))
         else:
             self._add(Try("publickey", source=what, answer=answer))
 
