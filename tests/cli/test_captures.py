@@ -170,8 +170,14 @@ def test_a_folder_that_is_gone_stops_no_login(
         assert f"--trace {folder}: No such file or directory: this connection is not traced" in server.log
 
 
-@pytest.mark.parametrize("flag", ["--pcap"])
-def test_what_is_for_one_connection(flag: str, tmp_path: Path, commands: Commands) -> None:
-    done = commands.run("sshd", "-D", "-f", "none", flag, str(tmp_path / "x"))
+@pytest.mark.parametrize(
+    ("flag", "name", "other"),
+    [("--pcap", "x", ""), ("--html", "x", ""), ("--record", "x.cast", ", or name a folder")],
+)
+def test_what_is_for_one_connection(
+    flag: str, name: str, other: str, tmp_path: Path, commands: Commands
+) -> None:
+    done = commands.run("sshd", "-D", "-f", "none", flag, str(tmp_path / name))
     assert done.returncode == 255
-    assert f"{flag} FILE is for one connection: add -d, or -i".encode() in done.stderr
+    assert f"{flag} FILE is for one connection: add -d, or -i{other}\r\n".encode() in done.stderr
+    assert not (tmp_path / name).exists()

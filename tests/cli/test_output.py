@@ -106,3 +106,11 @@ def test_a_capture_on_a_full_disk_is_refused_before_anything_connects(login: Log
     done = login.run("exit 7", flags=("--pcap", FULL))
     assert done.returncode == 255
     assert done.stderr == b"glasshell ssh: cannot write the capture /dev/full: No space left on device\n"
+
+
+def test_recording_into_a_folder_is_said(login: Login, tmp_path: Path) -> None:
+    folder = tmp_path / "casts"
+    folder.mkdir()
+    done = login.run("exit 3", flags=("--record", str(folder)))
+    assert done.returncode == 3
+    assert f"--record: what sessions on a terminal show is recorded to {folder}".encode() in done.stderr

@@ -34,7 +34,7 @@ from .questions import Questions
 from .report import FAILED, tried
 from .session import Session
 from .stdio import write_all
-from .watching import close_views, for_capture, open_views, tell_of_secrets, wanted
+from .watching import check_views, close_views, for_capture, open_views, tell_of_secrets, wanted
 
 if TYPE_CHECKING:
     from ..aio.forward import Listener
@@ -72,7 +72,9 @@ class Views:
         self._verbose = options.log_level == "VERBOSE"
         self._descriptor = 2 if said.log_file is None else _open_log(said.log_file)
         self._log = LogView(self._write, LEVELS.get(options.log_level, 0), "client")
-        self._opened = open_views(wanted(said.views))
+        asked = wanted(said.views)
+        check_views(asked)
+        self._opened = open_views(asked)
         tell_of_secrets(self._opened, lambda line: print(line, file=sys.stderr))
         self.sinks: tuple[Callable[[Record], None], ...] = (
             *(() if self.quiet else (self._log,)), *self._opened,

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError
-from .watching import add_flags, close_views, for_capture, open_views, tell_of_secrets, wanted
+from .watching import add_flags, check_views, close_views, for_capture, open_views, tell_of_secrets, wanted
 
 if TYPE_CHECKING:
     from ..observe.hub import Sink
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
     timeline = Timeline()
     asked = wanted(options.views)
+    check_views(asked)
     views = open_views(each for each in asked if each[0] != "--timeline")  # it is drawn anyway
     tell_of_secrets(views, lambda line: print(line, file=sys.stderr))
     policy = for_capture(Policy.client(login_grace=0), views)

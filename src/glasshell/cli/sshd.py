@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ConfigError, SSHError
 from . import serving
 from .watching import (
+    Scope,
     add_flags,
     check_views,
     for_capture,
-    for_one,
-    is_shared,
     open_folder,
     open_views,
+    scope,
     tell_of_secrets,
     wanted,
 )
@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
         prog="glasshell sshd", add_help=False,
         description="Serves SSH: as root every account, as an ordinary user that user (port 2222, with host"
         " keys of its own). Without -D or -d it goes to the background and logs to syslog.",
+        epilog="--html, --perfetto, --pcap and a --trace or --record into one FILE are for one connection:"
+        " with -d or -i. In normal service --trace and --record take a folder: a file for each connection.",
     )  # fmt: skip
     add = made.add_argument
     add("--help", action="help", help="show this text and exit")
@@ -208,7 +210,7 @@ class _Daemon:
         self.asked = wanted(arguments.views)
         self.folders: list[TraceFolder] = []
         self.files = self._files()
-        self.shared = open_views(each for each in self.asked if is_shared(each[0]))
+        self.shared = open_views(each for each in self.asked if scope(*each) is Scope.ALL)
         tell_of_secrets([*self.files, *self.shared], lambda line: self._note("info", line))
         self.beside = serving.Beside(arguments, self._note)
         for warning in config.warnings:
@@ -223,21 +225,17 @@ class _Daemon:
 
         A server of many connections takes a folder in the file's place, where the view knows how.
         """
-        asked = [each for each in self.asked if for_one(*each)]
+        asked = [each for each in self.asked if scope(*each) is Scope.ONE]
         # A daemon leaves the folder that it was started in.
         self.each = [
             (flag, value and str(Path(value).absolute()))
             for flag, value in self.asked
-            if not for_one(flag, value) and not is_shared(flag)
+            if scope(flag, value) is Scope.EACH
         ]
         check_views(self.each)
         if self.log.debug or self.arguments.inetd:
             return open_views(asked)
-        for flag, value in asked:
-            folder = open_folder(flag, value)
-            if folder is None:
-                raise ConfigError(f"{flag} FILE is for one connection: add -d, or -i")
-            self.folders.append(folder)
+        self.folders += [open_folder(flag, value) for flag, value in asked]
         return []
 
     def _new_hub(self) -> Hub:

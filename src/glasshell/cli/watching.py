@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from ..views.trace_folder import TraceFolder
 
 __all__ = [
-    "VIEWS", "OpenView", "View", "add_flags", "check_views", "close_views", "for_capture", "for_one",
-    "is_shared", "open_folder", "open_views", "tell_of_secrets", "wanted",
+    "VIEWS", "OpenView", "Scope", "View", "add_flags", "check_views", "close_views", "for_capture",
+    "open_folder", "open_views", "scope", "tell_of_secrets", "wanted",
 ]  # fmt: skip
 
 KEY_LOG_VARIABLE: Final = "SSHKEYLOGFILE"
@@ -45,25 +46,27 @@ class OpenView(Protocol):
         ...
 
 
-class View(NamedTuple):
-    """One flag: its value's name or "", what it is for, and what opens it with that value.
+class Scope(Enum):
+    """How many connections of a server one view is for."""
 
-    `file`: it writes one connection into one file, so a server takes it only where it serves one.
-    """
+    ONE = "one file holds one connection, so a server takes it only where it serves one"
+    FOLDER = "as ONE; where the value is a folder, each connection has files of its own in it"
+    EACH = "each connection has its own, and none a file"
+    ALL = "one serves all connections"
+
+
+class View(NamedTuple):
+    """One flag: its value's name or "", what it is for, what opens it with that value, and for how many."""
 
     flag: str
     value: str
     about: str
     open: Callable[[str], OpenView]
-    file: bool
+    scope: Scope
     check: Callable[[str], object] = str
-    """Raises what `open` would raise, for a server that opens a view for each connection."""
-    folder: bool = False
-    """Where the value is a folder, each connection has a file of its own in it."""
+    """Comes before the first `open`: raises what that would raise, says what is true of all connections."""
     many: Callable[[str], TraceFolder] | None = None
     """Makes the value a folder with a limit, in which each connection of a server of many has a file."""
-    shared: bool = False
-    """One serves all connections of a server."""
     changes: str = ""
     """The flag beside which alone this one stands, and whose value it opens in that one's place."""
 
@@ -132,7 +135,7 @@ def _recorder(flag: str, *, input: bool) -> Callable[[str], OpenView]:
 
         recording = open_recording(path, input=input)
         if Path(path).is_dir():
-            return recording
+            return recording  # the check said so, once for all connections
         _warn(_recorded(flag, path, input))
         return _Said(recording, flag)
 
@@ -146,6 +149,8 @@ def _recorded(flag: str, path: str, input: bool) -> str:
 
 def _can_record(flag: str, *, input: bool) -> Callable[[str], object]:
     def check(path: str) -> None:
+        if not Path(path).is_dir():
+            return
         if not os.access(path, os.W_OK | os.X_OK):
             raise ConfigError(f"{flag}: cannot write into the folder {path}")
         _warn(_recorded(flag, path, input))
@@ -193,27 +198,26 @@ def _warn(text: str) -> None:
 
 
 VIEWS: Final[tuple[View, ...]] = (
-    View("--timeline", "", "show every message with its time, at the end", _timeline, False),
-    View("--html", "FILE", "draw the connection into FILE, a page for the browser", _waterfall, True),
-    View("--perfetto", "FILE", "write the connection to FILE for ui.perfetto.dev", _perfetto, True),
-    View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, True,
+    View("--timeline", "", "show every message with its time, at the end", _timeline, Scope.EACH),
+    View("--html", "FILE", "draw the connection into FILE, a page for the browser", _waterfall, Scope.ONE),
+    View("--perfetto", "FILE", "write the connection to FILE for ui.perfetto.dev", _perfetto, Scope.ONE),
+    View("--trace", "FILE", "write every record to FILE (.jsonl or .sqlog)", _trace, Scope.ONE,
          many=_trace_folder),
-    View("--pcap", "FILE", "write the bytes of the wire to FILE (pcapng), for Wireshark", _pcap, True),
+    View("--pcap", "FILE", "write the bytes of the wire to FILE (pcapng), for Wireshark", _pcap, Scope.ONE),
     View("--pcap-secrets", "", "put the keys into that file: who has it reads everything",
-         _pcap_with_secrets, True, changes="--pcap"),
+         _pcap_with_secrets, Scope.ONE, changes="--pcap"),
     View("--keylog", "FILE", f"append the keys to FILE, for Wireshark (or ${KEY_LOG_VARIABLE})",
-         _keylog, False, shared=True),
+         _keylog, Scope.ALL),
     View("--record", "FILE", "record what the terminal shows (.cast: asciicast v2; .v3.cast: v3; a folder)",
-         _recorder("--record", input=False), True, _can_record("--record", input=False), True),
+         _recorder("--record", input=False), Scope.FOLDER, _can_record("--record", input=False)),
     View("--record-input", "FILE", "the same with everything that is typed, passwords included",
-         _recorder("--record-input", input=True), True, _can_record("--record-input", input=True), True),
+         _recorder("--record-input", input=True), Scope.FOLDER, _can_record("--record-input", input=True)),
     View("--otel", "", "send spans and metrics by OTLP, as OTEL_... in the environment say", _telemetry,
-         False, _can_export),
+         Scope.EACH, _can_export),
     View("--audit-packets", "", "raise Python's audit event glasshell.packet for each (USDT python:audit)",
-         _audit_packets, False),
+         _audit_packets, Scope.EACH),
 )  # fmt: skip
 """Every view that a flag opens."""
-
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -287,25 +291,25 @@ def for_capture(policy: Policy, opened: Iterable[OpenView]) -> Policy:
     return policy
 
 
-def is_shared(flag: str) -> bool:
-    """Whether one view serves all connections of a server."""
-    return _BY_FLAG[flag].shared
+def scope(flag: str, value: str) -> Scope:
+    """How many connections of a server this view is for."""
+    found = _BY_FLAG[flag].scope
+    if found is Scope.FOLDER:
+        return Scope.EACH if Path(value).is_dir() else Scope.ONE
+    return found
 
 
-def open_folder(flag: str, value: str) -> TraceFolder | None:
-    """The folder with a limit in which each connection has a file; None: this view knows of none."""
-    many = _BY_FLAG[flag].many
-    return many(value) if many is not None else None
-
-
-def for_one(flag: str, value: str) -> bool:
-    """Whether this view is for one connection only."""
+def open_folder(flag: str, value: str) -> TraceFolder:
+    """The folder in which each connection of a server of many has a file. Raises ConfigError."""
     view = _BY_FLAG[flag]
-    return view.file and not (view.folder and Path(value).is_dir())
+    if view.many is not None:
+        return view.many(value)
+    other = ", or name a folder" if view.scope is Scope.FOLDER else ""
+    raise ConfigError(f"{flag} FILE is for one connection: add -d, or -i{other}")
 
 
 def check_views(asked: Iterable[tuple[str, str]]) -> None:
-    """Raises ConfigError where a view could not be opened for a connection that is still to come."""
+    """Raises ConfigError where a view could not be opened, for connections that are still to come too."""
     for flag, value in asked:
         _BY_FLAG[flag].check(value)
 
