@@ -112,6 +112,13 @@ def test_without_strace(commands: Commands) -> None:
     assert done.stderr.decode().splitlines()[0] == "glasshell strace: strace is not installed"
 
 
+def test_a_program_that_is_not_there(commands: Commands) -> None:
+    if shutil.which("strace") is None:
+        absent("strace is not installed (make peers)")
+    done = commands.run("strace", "--", "shh", "host")
+    assert (done.returncode, done.stderr) == (255, b"glasshell strace: there is no program shh\n")
+
+
 def test_where_ptrace_is_forbidden(commands: Commands, tmp_path: Path) -> None:
     """A strace that says and does what the real one does there."""
     fake = tmp_path / "strace"

@@ -88,6 +88,21 @@ def test_times_are_those_of_the_packets() -> None:
     assert "# connection c0ffee, channel 0\n" in text
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_terminal_without_a_size(version: Any) -> None:
+    """RFC 4254 6.2: dimensions of zero are to be ignored; players draw nothing on a screen of no columns."""
+    made = tape()
+    made.received(c.ChannelOpenConfirmation(0, 7, 1000, 1000))
+    made.sent(asked(7, "pty-req", pty(0, 0)), asked(7, "shell", c.Shell()))
+    made.received(c.ChannelSuccess(0), c.ChannelSuccess(0), c.ChannelData(0, b"out"))
+    made.sent(asked(7, "window-change", c.WindowChange(0, 0, 0, 0)))
+    (text,) = recorded(made, version=version)
+    read = check_v2(text) if version == 2 else check_v3(text)
+    of_v3 = {"term": {"cols": 80, "rows": 24, "type": "xterm"}}
+    assert read.header.items() >= ({"width": 80, "height": 24} if version == 2 else of_v3).items()
+    assert [code for _, code, _ in read.events] == ["o"]
+
+
 def test_both_ends_record_the_same() -> None:
     made, mirror = tape(), tape("server")
     session(made, b"out")

@@ -58,6 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     asked = parse(arguments)
     if shutil.which("strace") is None:
         raise ConfigError("strace is not installed", hint="apt-get install strace, or your system's way")
+    if asked.command and shutil.which(asked.command[0]) is None:
+        raise ConfigError(f"there is no program {asked.command[0]}")
     from .inspect import main as inspect
 
     with _trace(asked.keep) as path:

@@ -64,6 +64,9 @@ class Session:
     asked: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_REQUESTS))
     cast: Cast | None = None
 
+SIZE: Final = (80, 24)
+"""Columns and rows of a terminal that was given no size: what a program takes for granted then."""
+
 
 class Cast:
     """Writes one asciicast file."""
@@ -81,10 +84,11 @@ class Cast:
         pty = session.pty
         assert pty is not None
         shown: dict[str, Any]
+        columns, rows = pty.columns or SIZE[0], pty.rows or SIZE[1]
         if self._version == 2:
-            shown = {"version": 2, "width": pty.columns, "height": pty.rows}
+            shown = {"version": 2, "width": columns, "height": rows}
         else:
-            shown = {"version": 3, "term": {"cols": pty.columns, "rows": pty.rows, "type": visible(pty.term)}}
+            shown = {"version": 3, "term": {"cols": columns, "rows": rows, "type": visible(pty.term)}}
         shown["timestamp"] = int(session.began)
         if session.command:
             shown["command"] = visible(session.command)
@@ -239,6 +243,8 @@ class Recording:
                 session.started = None
 
     def _resize(self, session: Session, size: c.WindowChange) -> None:
+        if not (size.columns and size.rows):  # RFC 4254 6.2: zero is to be ignored
+            return
         if session.cast is not None:
             session.cast.event(self._now, "r", f"{size.columns}x{size.rows}")
         elif session.pty is not None:
