@@ -14,6 +14,7 @@ from typing import Any, Final
 from ..errors import ConfigError
 from ..messages.transport import DisconnectReason
 from ..observe.record import Record, StateRecord
+from .files import private_descriptor
 from .jsonl import compact, plain
 from .qlog import rfc3339
 
@@ -68,10 +69,7 @@ class AuditLog:
         return written == len(line)
 
     def _opened(self) -> int:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        if hasattr(os, "fchmod") and self._path.is_file():
-            os.fchmod(descriptor, 0o600)
-        return descriptor
+        return private_descriptor(self._path, append=True)
 
     def _reopen(self) -> None:
         ours = os.fstat(self._file)

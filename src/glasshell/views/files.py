@@ -8,7 +8,7 @@ from typing import IO, Final
 
 from ..errors import ConfigError
 
-__all__ = ["cannot_write", "open_descriptor", "open_private", "write_whole"]
+__all__ = ["cannot_write", "open_descriptor", "open_private", "private_descriptor", "write_whole"]
 
 MODE: Final = 0o600
 
@@ -29,16 +29,21 @@ def open_descriptor(
     path: str | os.PathLike[str], what: str, *, append: bool = False, new: bool = False
 ) -> int:
     """As `open_private`, for bytes that shall be in the file at once."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL if new else os.O_TRUNC)
-    flags |= getattr(os, "O_NOFOLLOW", 0) if new else 0
     try:
-        descriptor = os.open(path, flags, MODE)
-        # One that was there already may be open to others.
-        if hasattr(os, "fchmod") and Path(path).is_file():
-            os.fchmod(descriptor, MODE)
-        return descriptor
+        return private_descriptor(path, append=append, new=new)
     except OSError as error:
         raise cannot_write(what, path, error) from error
+
+
+def private_descriptor(path: str | os.PathLike[str], *, append: bool = False, new: bool = False) -> int:
+    """As `open_descriptor`, for who can do without the file. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL if new else os.O_TRUNC)
+    flags |= getattr(os, "O_NOFOLLOW", 0) if new else 0
+    descriptor = os.open(path, flags, MODE)
+    # One that was there already may be open to others.
+    if hasattr(os, "fchmod") and Path(path).is_file():
+        os.fchmod(descriptor, MODE)
+    return descriptor
 
 
 def cannot_write(what: str, path: str | os.PathLike[str], error: OSError) -> ConfigError:

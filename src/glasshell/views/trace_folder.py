@@ -12,7 +12,7 @@ from typing import Final
 
 from ..errors import ConfigError
 from ..observe.record import Record, StateRecord
-from .files import write_whole
+from .files import private_descriptor, write_whole
 from .jsonl import JsonLines
 
 MAX_FILE: Final = 16 * 1024 * 1024
@@ -101,8 +101,7 @@ class ConnectionTrace:
 
     def __init__(self, path: Path, limit: int, ended: Callable[[], None]) -> None:
         """A new file; `ended` is called when it is closed. Raises OSError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        self._descriptor: int | None = os.open(path, flags, 0o600)
+        self._descriptor: int | None = private_descriptor(path, new=True)
         self._limit = limit
         self._room = limit - _LAST_RECORD
         self._ended = ended
