@@ -181,3 +181,11 @@ def test_what_is_for_one_connection(
     assert done.returncode == 255
     assert f"{flag} FILE is for one connection: add -d, or -i{other}\r\n".encode() in done.stderr
     assert not (tmp_path / name).exists()
+
+
+def test_a_trace_of_many_connections_is_no_file(tmp_path: Path, commands: Commands) -> None:
+    path = tmp_path / "x.jsonl"
+    done = commands.run("sshd", "-D", "-f", "none", "--trace", str(path))
+    assert done.returncode == 255
+    assert b"is a file for one connection: add -d, or -i, or name a folder" in done.stderr
+    assert not path.exists()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..errors import SSHError, UsageError
+from ..errors import ConfigError, SSHError, UsageError
 from ..wire import visible
 from .report import report
 
@@ -22,10 +22,8 @@ __all__ = ["main"]
 UNREACHED: Final = 1
 """Nothing could be looked at: ssh-audit's status for it."""
 
-CAPTURES: Final = (
-    b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a",
-)  # fmt: skip
-"""The first bytes of pcap and pcapng files."""
+CAPTURES: Final = ("pcap", "pcapng", "gzip", "strace")
+"""Kinds of files that hold connections."""
 
 TITLES: Final = {
     "kex": "key exchange", "host_key": "host key", "cipher": "cipher", "mac": "MAC",
@@ -82,15 +80,18 @@ def _parser() -> argparse.ArgumentParser:
 def _look(said: argparse.Namespace, notes: list[str]) -> Iterator[Audit]:
     path = Path(said.target)
     if path.is_file():
-        with path.open("rb") as file:
-            head = file.read(4)
-        if head in CAPTURES:
+        from ..capture.source import SNIFFED, sniff
+
+        try:
+            with path.open("rb") as file:
+                kind = sniff(file.read(SNIFFED))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        if kind in CAPTURES:
             yield from _capture(path, notes)
         else:
             yield _config(path, said.config, notes)
     elif said.config or "/" in said.target:
-        from ..errors import ConfigError
-
         raise ConfigError(f"there is no file {visible(said.target)}")
     else:
         yield _server(said, notes)

@@ -90,8 +90,11 @@ def _trace(path: str) -> OpenView:
 
 
 def _trace_folder(path: str) -> TraceFolder:
+    from ..views.trace import FORMS
     from ..views.trace_folder import TraceFolder
 
+    if Path(path).suffix.lower() in FORMS and not Path(path).is_dir():
+        raise ConfigError(f"--trace {path} is a file for one connection: add -d, or -i, or name a folder")
     return TraceFolder(path)
 
 
