@@ -158,7 +158,7 @@ class Protocol:
         transport.cancel("login grace")
         transport.start_compression()
         transport.start_decompression()
-        transport.install({**handlers, **self.mux.handlers()})
+        transport.install(self.mux.handlers(handlers))
         transport.enter(Phase.CONNECTION)
         if self.policy.keepalive_interval:
             transport.schedule("keepalive", self.policy.keepalive_interval, self._keepalive)
@@ -228,4 +228,5 @@ class ServerProtocol(Protocol):
         self._auth.start()
 
     def _on_user(self, *_: Any) -> None:
+        del self._auth  # nothing of a login is kept
         self._logged_in(LATE_REQUESTS)

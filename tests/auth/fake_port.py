@@ -13,7 +13,7 @@ from glasshell.messages import Message, UnknownMessage, decode
 from glasshell.observe.hub import Hub
 from glasshell.observe.record import STATES
 from glasshell.policy import Policy, Role
-from glasshell.transport.rules import Handler, Phase, allowed, slots
+from glasshell.transport.rules import Handler, Phase, allowed, slot
 
 HOST_KEY = PrivateKey.generate("ssh-ed25519").public
 SESSION_ID = bytes(range(32))
@@ -124,7 +124,7 @@ class FakePort:
 
     def _slot(self, number: int) -> Handler:
         peer: Role = "server" if self._role == "client" else "client"
-        handler = slots(self.phase, peer, self._handlers, self._unknown, strict=True)[number]
+        handler = slot(self.phase, number, peer, self._handlers.get, self._unknown, strict=True)
         if handler is None:
             raise ProtocolViolation(f"message {number} in {self.phase}")
         return handler
@@ -135,8 +135,9 @@ class FakePort:
     def open_numbers(self) -> set[int]:
         """The numbers of the upper layers that would be taken now."""
         peer: Role = "server" if self._role == "client" else "client"
-        table = slots(self.phase, peer, self._handlers, self._unknown, strict=True)
-        return {number for number, slot in enumerate(table) if slot not in (None, self._unknown)}
+        find, unknown = self._handlers.get, self._unknown
+        table = [slot(self.phase, number, peer, find, unknown, strict=True) for number in range(256)]
+        return {number for number, handler in enumerate(table) if handler not in (None, self._unknown)}
 
     def question(self) -> Any:
         """The oldest question that is open."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,7 @@ class ChannelIO:
         self.exit: ChannelExit | None = None
         self.requested: Callable[[ChannelRequested], None] | None = None
         """Called with each ChannelRequested, which it answers; None: all are refused."""
-        self._replies: deque[asyncio.Future[Any]] = deque()
+        self._replies: list[asyncio.Future[Any]] = []
         self._output_over = False
 
     # What the application calls
@@ -146,7 +145,7 @@ class ChannelIO:
             self.closed.set_exception(error)
 
     def _reply(self, ok: bool) -> None:
-        future = self._replies.popleft()
+        future = self._replies.pop(0)
         if not future.done():  # its asker may have been cancelled
             future.set_result(ok)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -37,18 +36,12 @@ class Endpoint:
         self.link = Link(core, self._told, hub)
         self.error: SSHError | None = None
         """The error that ended the connection."""
-        self.on_end: set[Callable[[], None]] = set()
+        self.on_end: dict[Callable[[], None], None] = {}
         """Called once when the connection is over: listeners are closed so."""
         self._over = False
-        self._channels: dict[Channel, ChannelIO] = {}
-        self._replies: deque[tuple[str, asyncio.Future[Any]]] = deque()
+        self._channels: dict[Channel | None, ChannelIO] = {}
+        self._replies: list[tuple[str, asyncio.Future[Any]]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._handlers: dict[type[Event], Handler] = {
-            Closed: self._on_closed,
-            GlobalReplied: self._on_global_replied,
-            GlobalRequested: lambda question: self.link.answer(question, False),
-            **self.handlers(),
-        }
 
     def handlers(self) -> dict[type[Event], Handler]:
         """What to do with events beyond those of channels; the rest is not listened to."""
@@ -132,23 +125,36 @@ class Endpoint:
     # Events
 
     def _told(self, event: Event) -> None:
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            handler(event)
-        elif (channel := getattr(event, "channel", None)) is not None:
-            streams = self._channels.get(channel)
-            if streams is None:
-                if isinstance(event, Question):
-                    self.link.answer(event, False)
-                return
+        streams = self._channels.get(getattr(event, "channel", None))
+        if streams is not None:
             streams.told(event)
             if streams.closed.done():
-                del self._channels[channel]
+                del self._channels[streams.channel]
+            return
+        handler = self._handler(event)
+        if handler is not None:
+            handler(event)
+        elif isinstance(event, Question) and hasattr(event, "channel"):
+            self.link.answer(event, False)
+
+    def _handler(self, event: Event) -> Handler | None:
+        """Looked up each time: such events are few, and a table for each of many connections is not small."""
+        if type(event) is Closed:
+            return self._on_closed
+        if type(event) is GlobalReplied:
+            return self._on_global_replied
+        found = self.handlers().get(type(event))
+        if found is None and type(event) is GlobalRequested:
+            return self._not_granted
+        return found
+
+    def _not_granted(self, question: GlobalRequested) -> None:
+        self.link.answer(question, False)
 
     def _on_global_replied(self, event: GlobalReplied) -> None:
         if not self._replies or self._replies[0][0] != event.type:
             return  # a keepalive of the core's own
-        _, reply = self._replies.popleft()
+        _, reply = self._replies.pop(0)
         if not reply.done():
             reply.set_result((event.ok, event.body))
 

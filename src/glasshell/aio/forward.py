@@ -153,10 +153,10 @@ async def listen_local(
     link.state("forward", **facts, ok=True)
 
     async def close() -> None:
-        endpoint.on_end.discard(server.close)
+        endpoint.on_end.pop(server.close, None)
         server.close()
 
-    endpoint.on_end.add(server.close)
+    endpoint.on_end[server.close] = None
     return Listener(listen_host, bound_port(server), close)
 
 

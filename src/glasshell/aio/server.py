@@ -221,7 +221,7 @@ class ServerConnection(Endpoint):
             case CancelTcpipForward(address=address, port=port):
                 listener = self._listeners.pop((address, port), None)
                 if listener is not None:
-                    self.on_end.discard(listener.close)
+                    self.on_end.pop(listener.close, None)
                     listener.close()
                 self.link.answer(question, listener is not None)
             case HostkeysProve() as body:
@@ -259,7 +259,7 @@ class ServerConnection(Endpoint):
         if self.closed:
             listener.close()
         self._listeners[body.address, port] = listener
-        self.on_end.add(listener.close)
+        self.on_end[listener.close] = None
         self._tell_forward(body, allowed=True)
         self.link.state("forward", **facts, ok=True)
         return TcpipForwardReply(port).encode() if body.port == 0 else True

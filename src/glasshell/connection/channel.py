@@ -6,7 +6,6 @@ never overtake data.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
@@ -152,7 +151,7 @@ class Channel:
         self.exit_signal = ""
         self.program = ""
         """Empty, `asked` or `started`: the one shell, command or subsystem of a session."""
-        self._replies: deque[str] = deque()
+        self._replies: list[str] = []
         self._answers = requests.Answers(shared.pending, self._send_answer)
 
     def __repr__(self) -> str:
@@ -504,7 +503,7 @@ class Channel:
         if not self._replies:
             self._shared.stray_reply(m.ChannelSuccess.NAME if ok else m.ChannelFailure.NAME)
             return
-        kind = self._replies.popleft()
+        kind = self._replies.pop(0)
         if ok:
             self._expect_opens(kind)
         self._shared.port.emit(ChannelReplied(self, kind, ok))

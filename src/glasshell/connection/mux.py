@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import ChannelOpenFailed, ProtocolViolation, SSHError, UsageError
@@ -10,7 +11,7 @@ from ..events import ChannelOffered, GlobalReplied, GlobalRequested
 from ..messages import connection as m
 from ..messages.declare import Message, Struct
 from ..transport.port import Port
-from ..transport.rules import Handler
+from ..transport.rules import Handler, Methods
 from . import forwarding, requests
 from .channel import Channel, Shared, State, judge_offer
 from .window import SMALL, Incoming, Outgoing
@@ -18,6 +19,23 @@ from .window import SMALL, Incoming, Outgoing
 PROHIBITED: Final = m.OpenFailure.ADMINISTRATIVELY_PROHIBITED.value
 SHORTAGE: Final = m.OpenFailure.RESOURCE_SHORTAGE.value
 NO_MORE_SESSIONS: Final = "no-more-sessions@openssh.com"
+
+_HANDLERS: Final = {
+    m.GlobalRequest.NUMBER: "_on_global_request",
+    m.RequestSuccess.NUMBER: "_on_request_success",
+    m.RequestFailure.NUMBER: "_on_request_failure",
+    m.ChannelOpen.NUMBER: "_on_open",
+    m.ChannelOpenConfirmation.NUMBER: "_on_confirmation",
+    m.ChannelOpenFailure.NUMBER: "_on_open_failure",
+    m.ChannelWindowAdjust.NUMBER: "_on_adjust",
+    m.ChannelData.NUMBER: "_on_data",
+    m.ChannelExtendedData.NUMBER: "_on_extended_data",
+    m.ChannelEof.NUMBER: "_on_eof",
+    m.ChannelClose.NUMBER: "_on_close",
+    m.ChannelRequest.NUMBER: "_on_channel_request",
+    m.ChannelSuccess.NUMBER: "_on_success",
+    m.ChannelFailure.NUMBER: "_on_failure",
+}
 
 _unpack_data = m.CHANNEL_DATA_HEADER.unpack_from
 _HEAD: Final = m.CHANNEL_DATA_HEADER.size
@@ -40,27 +58,12 @@ class Mux:
         self._readable = self._shared.readable
         self._next_id = 0
         self._no_more_sessions = False
-        self._asked: deque[tuple[str, Struct | bytes]] = deque()
+        self._asked: list[tuple[str, Struct | bytes]] = []
         self._answers = requests.Answers(self._shared.pending, self._send_answer)
 
-    def handlers(self) -> dict[int, Handler]:
-        """What takes each message of RFC 4254, for `Port.install`."""
-        return {
-            m.GlobalRequest.NUMBER: self._on_global_request,
-            m.RequestSuccess.NUMBER: self._on_request_success,
-            m.RequestFailure.NUMBER: self._on_request_failure,
-            m.ChannelOpen.NUMBER: self._on_open,
-            m.ChannelOpenConfirmation.NUMBER: self._on_confirmation,
-            m.ChannelOpenFailure.NUMBER: self._on_open_failure,
-            m.ChannelWindowAdjust.NUMBER: self._on_adjust,
-            m.ChannelData.NUMBER: self._on_data,
-            m.ChannelExtendedData.NUMBER: self._on_extended_data,
-            m.ChannelEof.NUMBER: self._on_eof,
-            m.ChannelClose.NUMBER: self._on_close,
-            m.ChannelRequest.NUMBER: self._on_channel_request,
-            m.ChannelSuccess.NUMBER: self._on_success,
-            m.ChannelFailure.NUMBER: self._on_failure,
-        }
+    def handlers(self, others: Mapping[int, Handler] = MappingProxyType({})) -> Methods:
+        """What takes each message of RFC 4254, and `others`, for `Port.install`."""
+        return Methods(self, _HANDLERS, others)
 
     # --- the application's side
 
@@ -316,7 +319,7 @@ class Mux:
         if not self._asked:
             self._shared.stray_reply(message.NAME)
             return
-        name, body = self._asked.popleft()
+        name, body = self._asked.pop(0)
         self.forwards.granted(body, message.body)
         self._port.emit(GlobalReplied(name, True, message.body))
 
@@ -325,5 +328,5 @@ class Mux:
         if not self._asked:
             self._shared.stray_reply(message.NAME)
             return
-        name, _ = self._asked.popleft()
+        name, _ = self._asked.pop(0)
         self._port.emit(GlobalReplied(name, False, b""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -166,7 +165,7 @@ class Answers:
     def __init__(self, pending: Pending, send: Callable[[Any], None]) -> None:
         self._pending = pending
         self._send = send
-        self._turns: deque[Turn] | None = deque()
+        self._turns: list[Turn] | None = []
 
     def turn(self, wanted: bool, size: int) -> Turn:
         """Puts a request of `size` bytes in the line. Raises LimitExceeded where too many wait."""
@@ -187,7 +186,7 @@ class Answers:
             self._pending.give(turn.size)
             return
         while self._turns and self._turns[0].answer is not None:
-            first = self._turns.popleft()
+            first = self._turns.pop(0)
             self._pending.give(first.size)
             if first.wanted:
                 self._send(first.answer)

@@ -6,7 +6,7 @@ Strict key exchange (OpenSSH PROTOCOL, strict key exchange), guessed packets (§
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,16 +94,17 @@ class Handshake:
         if guess:
             self._send_guess(self._ours)
 
-    def handlers(self) -> Mapping[int, Handler]:
-        """Handlers for 20-49 as they are due; `rules` says in which phases they count."""
-        made: dict[int, Handler] = {KexInit.NUMBER: self._on_kexinit}
-        if self._skip_guess:
-            made |= dict.fromkeys(range(30, 50), self._on_wrong_guess)
-        elif self.exchange is not None and self.exchange.expected:
-            made[self.exchange.expected] = self._on_method
-        if self._pending is not None:
-            made[NewKeys.NUMBER] = self._on_newkeys
-        return made
+    def handler(self, number: int) -> Handler | None:
+        """What takes 20-49 where it is due; `rules` says in which phases it counts."""
+        if number == KexInit.NUMBER:
+            return self._on_kexinit
+        if number == NewKeys.NUMBER and self._pending is not None:
+            return self._on_newkeys
+        if self._skip_guess and 30 <= number < 50:
+            return self._on_wrong_guess
+        if self.exchange is not None and number == self.exchange.expected != 0:
+            return self._on_method
+        return None
 
     @property
     def context(self) -> str:

@@ -24,7 +24,8 @@ MAX_PACKET_LENGTH: Final = 256 * 1024
 """Largest packet_length taken: OpenSSH's bound; RFC 4253 §6.1 asks for 35,000 at least."""
 MAX_SEQUENCE: Final = 1 << 32
 _HEAD: Final = struct.Struct(">IB")
-_PADDING_POOL: Final = 4096
+_PADDING_POOL: Final = 256
+"""Random bytes drawn at once: a call for each packet would cost more, a page for each connection too."""
 _COMPACT: Final = 256 * 1024
 
 

@@ -1,14 +1,16 @@
 """The one file that says what may happen when: phase × message, role-neutral.
 
-A row names who may send a message and in which phases. Dispatch is legality: from this table and
-the handlers at hand one list of 256 slots is built for each phase; an empty slot is the error.
+A row names who may send a message and in which phases. Dispatch is legality: each phase begins with empty
+slots, and a slot is filled, from this table and the handlers at hand, when the first message of its number
+comes; one that stays empty is the error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cache
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from ..values import slotted
@@ -97,20 +99,45 @@ CONNECTION_NUMBERS: Final = frozenset(range(80, 128))
 """What belongs to the connection protocol, known or not (RFC 4251 §7)."""
 
 
-def slots(
-    phase: Phase, sender: Role, handlers: Mapping[int, Handler], unknown: Handler, *, strict: bool
-) -> list[Handler | None]:
-    """The 256 slots of `phase` for what `sender` sends.
+def slot(
+    phase: Phase, number: int, sender: Role, find: Callable[[int], Handler | None], unknown: Handler, *,
+    strict: bool,
+) -> Handler | None:  # fmt: skip
+    """What takes message `number` of `sender` in `phase`; None: it may not be sent now.
 
-    A number that no rule names goes to `unknown` where UNIMPLEMENTED may answer it (RFC 4253
-    §11.4): outside key exchanges, and before the login not where it is the connection protocol's.
+    `find` gives the handler at hand for a number that is legal. One that no rule names goes to `unknown`
+    where UNIMPLEMENTED may answer it (RFC 4253 §11.4): outside key exchanges, and before the login not where
+    it is the connection protocol's.
     """
-    made: list[Handler | None] = [None] * 256
-    if phase in UPPER:
-        for number in UNKNOWN if phase is Phase.CONNECTION else UNKNOWN - CONNECTION_NUMBERS:
-            made[number] = unknown
-    legal = _legal(phase, sender, strict)
-    for number, handler in handlers.items():
-        if number in legal:
-            made[number] = handler
-    return made
+    if number in _legal(phase, sender, strict):
+        return find(number)
+    if number in UNKNOWN and phase in UPPER:
+        return unknown if phase is Phase.CONNECTION or number not in CONNECTION_NUMBERS else None
+    return None
+
+
+class Methods(Mapping[int, Handler]):
+    """Handlers that are methods of `owner`, named in a table that all of its kind share, and `others`.
+
+    Each is bound when it is asked for: of a thousand idle connections none holds a method for what may come.
+    """
+
+    __slots__ = ("_others", "_owner", "_table")
+
+    def __init__(
+        self, owner: object, table: Mapping[int, str], others: Mapping[int, Handler] = MappingProxyType({})
+    ) -> None:
+        self._owner = owner
+        self._table = table
+        self._others = others
+
+    def __getitem__(self, number: int) -> Handler:
+        name = self._table.get(number)
+        handler: Handler = self._others[number] if name is None else getattr(self._owner, name)
+        return handler
+
+    def __iter__(self) -> Iterator[int]:
+        return iter({**self._table, **self._others})
+
+    def __len__(self) -> int:
+        return len({**self._table, **self._others})

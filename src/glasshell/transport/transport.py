@@ -40,7 +40,7 @@ from .agenda import Agenda
 from .handshake import Handshake
 from .ident import Identification, IdentificationReader
 from .packets import Inbound, Outbound
-from .rules import FIRST_KEX, Handler, Phase, Role, slots
+from .rules import FIRST_KEX, Handler, Methods, Phase, Role, slot
 
 _PAUSE_AT: Final = 64 * 1024
 """Bytes that wait undispatched behind a question before the socket is read no more."""
@@ -54,6 +54,11 @@ _EXT_INFO_LIMIT: Final = {"client": 2, "server": 1}
 """How many EXT_INFO each role takes: one after NEWKEYS, and the client's before success (RFC 8308 §2.4)."""
 _MAX_EXTENSIONS: Final = 1024
 """Most extensions in one EXT_INFO; OpenSSH's own bound."""
+_OWN: Final = {
+    1: "_on_disconnect", 2: "_on_ignore", 3: "_on_unimplemented", 4: "_on_debug", 7: "_on_ext_info",
+    192: "_on_ping", 193: "_on_pong",
+}  # fmt: skip
+"""What takes the transport's own messages."""
 
 
 class Owner(Protocol):
@@ -111,13 +116,11 @@ class Transport:
         self._reader = IdentificationReader(self.role)
         self._upper = Phase.SERVICE
         self._installed: Mapping[int, Handler] = {}
-        self._slots: list[Handler | None] = [None] * 256
+        self._slots: dict[int, Handler] = {}
+        """What takes each number in the present phase, as far as it has come: `_slot` fills it."""
         self._waiting = _Waiting()
         self._ext_infos = 0
-        self._own: dict[int, Handler] = {
-            1: self._on_disconnect, 2: self._on_ignore, 3: self._on_unimplemented, 4: self._on_debug,
-            7: self._on_ext_info, 192: self._on_ping, 193: self._on_pong,
-        }  # fmt: skip
+        self._own = Methods(self, _OWN)
         self.kex = Handshake(self, host_keys)
 
     # --- the session's facts (port)
@@ -262,9 +265,7 @@ class Transport:
                 break
             if self.hub is not None:
                 self._observe(payload)
-            handler = self._slots[payload[0]]
-            if handler is None:
-                raise self._illegal(payload[0])
+            handler = self._slots.get(payload[0]) or self._slot(payload[0])
             handler(payload)
         if self.agenda.held and inbound.buffered() > _HOLD_LIMIT:
             raise LimitExceeded("the peer sent too much while an answer to it was pending")
@@ -371,9 +372,20 @@ class Transport:
         self.guard(lambda: self.kex.start("asked for"))
 
     def reslot(self) -> None:
-        """Builds the dispatch list of the present phase from `rules` and the handlers at hand."""
-        handlers = {**self._installed, **self.kex.handlers(), **self._own}
-        self._slots = slots(self.phase, self.peer, handlers, self._on_unknown, strict=self.kex.strict)
+        """Empties the slots: the phase has changed, or the handlers at hand."""
+        self._slots.clear()
+
+    def _slot(self, number: int) -> Handler:
+        """Fills the slot of `number` from `rules` and the handlers at hand. Raises ProtocolViolation."""
+        strict = self.kex.strict
+        handler = slot(self.phase, number, self.peer, self._handler, self._on_unknown, strict=strict)
+        if handler is None:
+            raise self._illegal(number)
+        self._slots[number] = handler
+        return handler
+
+    def _handler(self, number: int) -> Handler | None:
+        return self._own.get(number) or self.kex.handler(number) or self._installed.get(number)
 
     def handshake_done(self, event: HandshakeDone) -> None:
         """The first key exchange is over: the application hears of it, authentication begins."""
@@ -497,7 +509,7 @@ class Transport:
             self.hub.state("closed", sent_bytes=sent, received_bytes=received)
         self.events.append(Closed(error))
         self.phase = Phase.CLOSED
-        self._slots = [None] * 256
+        self._slots.clear()
 
     def _tell_compressed(self) -> None:
         deflate, inflate = self.outbound.compressor, self.inbound.decompressor
