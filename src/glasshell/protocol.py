@@ -57,7 +57,8 @@ class Protocol:
         """
         self._heard, self._unanswered = now, 0
         self.transport.receive_data(data, now)
-        self.transport.guard(self.mux.after_receive)
+        if self.mux.told_late:
+            self.transport.guard(self.mux.after_receive)
 
     def receive_eof(self, now: float, *, error: str = "") -> None:
         """The peer has closed its side of the socket, or the socket has failed with `error`."""
@@ -66,9 +67,13 @@ class Protocol:
     def data_to_send(self, now: float) -> bytes | bytearray:
         """Everything to be written now; empty: nothing. Call right before the socket call."""
         data = self.transport.data_to_send(now)
-        if data and not self.transport.closed:
+        if data and self.mux.waiting and not self.transport.closed:
             self.transport.guard(self.mux.resume_writing)
         return data
+
+    def pending(self, *, sending: bool = True) -> bool:
+        """Whether `events` has anything, or, where `sending`, `data_to_send` has."""
+        return bool(self.transport.events or (sending and self.transport.outbound.buffer))
 
     def events(self) -> list[Event]:
         """What has happened since the last call; each Question among them wants an `answer`."""
@@ -90,7 +95,8 @@ class Protocol:
     def answer(self, question: Question, value: Any, now: float) -> None:
         """Answers a question; its class says with what. Raises UsageError where it is not open."""
         self.transport.answer(question, value, now)
-        self.transport.guard(self.mux.after_receive)
+        if self.mux.told_late:
+            self.transport.guard(self.mux.after_receive)
 
     def close(
         self,

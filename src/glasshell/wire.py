@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import struct
+from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
 from .errors import MalformedMessage
@@ -19,6 +20,11 @@ _U64 = struct.Struct(">Q")
 
 MAX_NAME: Final = 64
 """Longest algorithm or method name, in bytes (RFC 4251 §6)."""
+
+MAX_KNOWN: Final = 1024
+"""Longest name-list, in bytes, that is kept to be known again."""
+
+_NAME_BYTES: Final = bytes(set(range(0x21, 0x7F)) - {0x2C})
 
 MAX_MPINT: Final = 2049
 """Longest mpint taken, in bytes: a 16,384-bit integer and its sign byte."""
@@ -105,7 +111,11 @@ class Reader:
 
     def uint32(self) -> int:
         """An unsigned 32-bit integer."""
-        return int(_U32.unpack(self.take(4))[0])
+        start = self.pos
+        if self.end - start < 4:
+            self.take(4)
+        self.pos = start + 4
+        return int(_U32.unpack_from(self.data, start)[0])
 
     def uint64(self) -> int:
         """An unsigned 64-bit integer."""
@@ -113,7 +123,15 @@ class Reader:
 
     def string(self) -> bytes:
         """A length-prefixed string of bytes; the length is checked before anything is allocated."""
-        return self.take(self.uint32())
+        start = self.pos + 4
+        if start > self.end:
+            self.take(4)
+        stop = start + int(_U32.unpack_from(self.data, start - 4)[0])
+        if stop > self.end:
+            self.pos = start
+            self.take(stop - start)
+        self.pos = stop
+        return self.data[start:stop]
 
     def text(self) -> str:
         """A string of UTF-8; bytes that are not UTF-8 survive as surrogates, so nothing is lost."""
@@ -129,15 +147,7 @@ class Reader:
     def name_list(self) -> tuple[str, ...]:
         """A comma-separated list of names; an empty string is the empty list."""
         raw = self.string()
-        if not raw:
-            return ()
-        names = raw.split(b",")
-        for name in names:
-            if not name or len(name) > MAX_NAME:
-                raise MalformedMessage(
-                    f"a name of {len(name)} bytes in a name-list; 1 to {MAX_NAME} are allowed"
-                )
-        return tuple(_check_name(name) for name in names)
+        return _names_again(raw) if len(raw) <= MAX_KNOWN else _names(raw)
 
     def mpint(self) -> int:
         """A two's complement integer in its shortest form (RFC 4251 §5)."""
@@ -163,8 +173,22 @@ class Reader:
             raise MalformedMessage(f"{self.end - self.pos} bytes too many after offset {self.pos}")
 
 
+def _names(raw: bytes) -> tuple[str, ...]:
+    if not raw:
+        return ()
+    names = raw.split(b",")
+    for name in names:
+        if not name or len(name) > MAX_NAME:
+            raise MalformedMessage(f"a name of {len(name)} bytes in a name-list; 1 to {MAX_NAME} are allowed")
+    return tuple(map(_check_name, names))
+
+
+_names_again = lru_cache(maxsize=128)(_names)
+"""Everybody offers the lists of their program: they are read, and kept, once."""
+
+
 def _check_name(raw: bytes) -> str:
-    if any(c <= 0x20 or c >= 0x7F or c == 0x2C for c in raw):
+    if raw.translate(None, _NAME_BYTES):
         raise MalformedMessage(f"a name with a forbidden character: {visible(raw)}", clause="RFC 4251 6")
     return raw.decode("ascii")
 

@@ -75,6 +75,9 @@ class FakeCore:
         told, self.told = self.told, []
         return told
 
+    def pending(self, *, sending: bool = True) -> bool:
+        return bool(self.told or (sending and self.output))
+
     def answer(self, question: object, value: object, now: float) -> None:
         self.output += b"answer "
 
@@ -220,11 +223,13 @@ def test_a_link_with_much_to_say_lets_the_others_have_their_turn() -> None:
             return b"more "
 
         rig.core.data_to_send = more  # type: ignore[method-assign]
+        rig.core.pending = lambda sending=True: sending  # type: ignore[method-assign]
         rig.arrive(b"x")
         written = len(rig.transport.writes)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(rig.transport.writes) > written  # and goes on by itself
         rig.core.data_to_send = lambda now: b""  # type: ignore[method-assign]
+        rig.core.pending = lambda sending=True: False  # type: ignore[method-assign]
 
     run(main())

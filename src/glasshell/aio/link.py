@@ -185,29 +185,26 @@ class Link(asyncio.BufferedProtocol):
     def _turn(self) -> None:
         self._turning = True
         try:
-            idle = any(not self._moved() for _ in range(ROUNDS))
+            for _ in range(ROUNDS):
+                for event in self.core.events():
+                    self._tell(event)
+                self._flush()
+                if not (more := self.core.pending(sending=self._sending)):
+                    break
         finally:
             self._turning = False
-        if not idle:
+        if more:
             self.wake()
         self._after_turn()
 
-    def _moved(self) -> bool:
-        """Tells and writes what there is; whether there was anything."""
-        events = self.core.events()
-        for event in events:
-            self._tell(event)
-        return self._flush() or bool(events)
+    @property
+    def _sending(self) -> bool:
+        return not self._writing_paused and self._transport is not None
 
-    def _flush(self) -> bool:
-        transport = self._transport
-        if self._writing_paused or transport is None:
-            return False
-        data = self.core.data_to_send(self.loop.time())
-        if not data:
-            return False
-        transport.write(data)
-        return True
+    def _flush(self) -> None:
+        if self._sending and (data := self.core.data_to_send(self.loop.time())):
+            assert self._transport is not None
+            self._transport.write(data)
 
     def _after_turn(self) -> None:
         transport = self._transport

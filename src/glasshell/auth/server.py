@@ -105,6 +105,7 @@ class ServerAuth:
         """Messages of the client that were judged."""
         self._attempts = 0
         self._failures = 0
+        self._last_key: PublicKey | None = None
 
     def start(self) -> None:
         """Waits for the request of ssh-userauth (RFC 4253 §10). Call once, when the first keys are in use."""
@@ -205,10 +206,12 @@ class ServerAuth:
             return None  # before its blob is parsed: what is not allowed does no harm (OpenSSH 10.5)
         if isinstance(body, HostboundRequest) and body.host_key != self._port.host_key.blob:
             return None
-        try:
-            key = PublicKey.from_blob(body.public_key)
-        except KeyFormatError:
-            return None
+        key = self._last_key
+        if key is None or key.blob != body.public_key:  # it was read for the query before
+            try:
+                key = self._last_key = PublicKey.from_blob(body.public_key)
+            except KeyFormatError:
+                return None
         return key if fits(key, body.algorithm, policy) else None
 
     def _answer_query(self, step: _Step, body: KeyRequest, verdict: Any) -> None:

@@ -103,6 +103,16 @@ class Mux:
         else:
             self.forwards.granted(body)
 
+    @property
+    def told_late(self) -> bool:
+        """Whether `after_receive` has anything to tell."""
+        return bool(self._readable)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a channel's `send` fell short, so that `resume_writing` may have something to do."""
+        return bool(self._shared.short)
+
     def after_receive(self) -> None:
         """Tells of the channels that got data; call it at the end of each `receive_data`."""
         for channel in tuple(self._readable.values()):

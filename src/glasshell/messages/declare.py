@@ -82,6 +82,11 @@ class Field:
     bits: int = -1
     choice: tuple[str, Table] | None = None
     guarded: bool = False
+    plain: bool = values.field(init=False)
+    """Whether it is always there, and of one type: as nearly all are."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", not self.present_if and self.choice is None)
 
 
 @slotted(frozen=True)
@@ -123,9 +128,11 @@ class Struct:
         for field in self.FIELDS:
             value = getattr(self, field.name)
             try:
-                if field.present_if and not getattr(self, field.present_if) & field.bits:
+                if field.plain:
+                    field.type.encode(value, out)
+                elif field.present_if and not getattr(self, field.present_if) & field.bits:
                     continue
-                if field.choice is not None and isinstance(value, Struct):
+                elif field.choice is not None and isinstance(value, Struct):
                     _check_choice(field, getattr(self, field.choice[0]), value)
                     value.encode_into(out)
                 else:
@@ -149,7 +156,8 @@ class Struct:
         """Reads the fields. Raises MalformedMessage."""
         made = object.__new__(cls)
         for field in cls.FIELDS:
-            field.put(made, field_value(field, made, reader))
+            plain = field.plain
+            field.put(made, field.type.decode(reader) if plain else field_value(field, made, reader))
         return made
 
     @classmethod

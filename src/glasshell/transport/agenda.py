@@ -16,6 +16,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self._timers: dict[str, tuple[float, Action]] = {}
+        self._due: float | None = None
         self._open: dict[int, tuple[Callable[[Any], None], bool]] = {}
         self._tokens = 0
         self.held = 0
@@ -40,22 +41,30 @@ class Agenda:
     def schedule(self, name: str, at: float, action: Action) -> None:
         """Sets the timer `name`, or sets it anew."""
         self._timers[name] = (at, action)
+        self._due = self._earliest()
 
     def cancel(self, name: str) -> None:
         """Forgets the timer `name`."""
-        self._timers.pop(name, None)
+        if self._timers.pop(name, None) is not None:
+            self._due = self._earliest()
 
     def next_timeout(self) -> float | None:
         """When the next timer is due, or None."""
-        return min((at for at, _ in self._timers.values()), default=None)
+        return self._due
+
+    def _earliest(self) -> float | None:
+        return min([at for at, _ in self._timers.values()], default=None)
 
     def due(self, now: float) -> list[Action]:
         """The actions whose time has come, earliest first; they are forgotten here."""
         ripe = sorted((at, name) for name, (at, _) in self._timers.items() if at <= now)
-        return [self._timers.pop(name)[1] for _, name in ripe]
+        actions = [self._timers.pop(name)[1] for _, name in ripe]
+        self._due = self._earliest()
+        return actions
 
     def clear(self) -> None:
         """Forgets everything: the connection is over."""
         self._timers.clear()
+        self._due = None
         self._open.clear()
         self.held = 0

@@ -7,11 +7,12 @@ Strict key exchange (OpenSSH PROTOCOL, strict key exchange), guessed packets (§
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ..crypto.registry import Kind, find
-from ..crypto.signatures import PublicKey
+from ..crypto.signatures import PublicKey, algorithms_for
 from ..errors import (
     DeadlineExceeded,
     HostKeyRefused,
@@ -36,6 +37,13 @@ _IDLE_REKEYS: Final = 100
 """Key exchanges in a row that a peer may begin with hardly anything sent between them."""
 _IDLE_BYTES: Final = 1024
 """Less than this, both directions together, is hardly anything."""
+
+
+@lru_cache(maxsize=16)
+def _held(wanted: tuple[str, ...], key_types: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the `wanted` signature algorithms that keys of these types can be used with."""
+    held = {algorithm for key_type in key_types for algorithm in algorithms_for(key_type)}
+    return tuple(name for name in wanted if name in held)
 
 
 class Handshake:
@@ -135,8 +143,7 @@ class Handshake:
         wanted = self._t.policy.host_key_algorithms
         if self._t.role == "client":
             return wanted
-        held = {algorithm for key in self._host_keys for algorithm in key.algorithms}
-        offered = tuple(name for name in wanted if name in held)
+        offered = _held(wanted, tuple(key.type for key in self._host_keys))
         if not offered:
             raise UsageError("the server has no host key for any of its host key algorithms")
         return offered

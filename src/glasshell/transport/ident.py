@@ -41,7 +41,7 @@ def parse(line: bytes) -> Identification:
     Raises MalformedMessage, or NegotiationFailed for a protocol that is not 2.0. `1.99` is a
     server that also speaks 1.x (§5.1) and counts as 2.0.
     """
-    if any(c < 0x20 or c > 0x7E for c in line):
+    if not (line.isascii() and line.decode("ascii").isprintable()):
         raise MalformedMessage(
             f"identification string with a forbidden byte: {visible(line)}", clause="RFC 4253 4.2"
         )
@@ -111,7 +111,9 @@ class IdentificationReader:
                 return None
             line, start = bytes(buffer[start:end]).removesuffix(b"\r"), end + 1
             if ours:
-                return self._read(line), bytes(buffer[start:])
+                rest = bytes(buffer[start:])
+                buffer.clear()
+                return self._read(line), rest
             self._preface_line(line)
 
     def _check(self, head: bytes, length: int, identification: bool) -> None:

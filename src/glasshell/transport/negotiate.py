@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from ..crypto.registry import CipherAlgorithm, Kind, find
@@ -17,6 +18,8 @@ EXT_INFO: Final = {"client": "ext-info-c", "server": "ext-info-s"}
 """Markers that EXT_INFO is understood, by who sends them (RFC 8308 §2.1)."""
 _MARKERS: Final = frozenset((*STRICT.values(), *EXT_INFO.values()))
 
+_SMALL: Final = 128
+"""Most names in two lists whose choice is kept."""
 _TOLD: Final = 16
 """Most names of a peer's list that a reason repeats: a list may hold a hundred thousand."""
 
@@ -46,7 +49,8 @@ def negotiate(
 
     def choose(kind: Kind, field: str, label: str) -> str:
         wanted, offered = getattr(client, field), getattr(server, field)
-        chosen, reason = _choose(wanted, offered)
+        small = len(wanted) + len(offered) <= _SMALL
+        chosen, reason = _choose_again(wanted, offered) if small else _choose(wanted, offered)
         if not chosen:
             mine, other = getattr(ours, field), getattr(theirs, field)
             raise _no_match(kind, _plain(mine), _plain(other))
@@ -96,6 +100,10 @@ def _choose(wanted: Sequence[str], offered: Sequence[str]) -> tuple[str, str]:
             return name, _reason(len(wanted), passed, offered.index(name), offered)
         passed.append(name)
     return "", ""
+
+
+_choose_again: Final = lru_cache(maxsize=128)(_choose)
+"""The lists of two programs meet again and again: each pair is judged, and the reason kept, once."""
 
 
 def _reason(count: int, passed: Sequence[str], place: int, offered: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ..values import slotted
 
@@ -33,6 +33,8 @@ class Phase(Enum):
     REKEY_KEX = "key re-exchange"  # RFC 4253 §9, after the peer's KEXINIT
     REKEY_NEWKEYS = "taking new keys into use"
     CLOSED = "closed"
+
+    __hash__ = object.__hash__  # each is one object; Enum's own is a call of Python, several for each message
 
 
 FIRST_KEX: Final = frozenset({Phase.KEXINIT, Phase.KEX, Phase.NEWKEYS})
@@ -135,6 +137,10 @@ class Methods(Mapping[int, Handler]):
         name = self._table.get(number)
         handler: Handler = self._others[number] if name is None else getattr(self._owner, name)
         return handler
+
+    def get(self, number: int, default: Any = None) -> Any:
+        name = self._table.get(number)
+        return self._others.get(number, default) if name is None else getattr(self._owner, name)
 
     def __iter__(self) -> Iterator[int]:
         return iter({**self._table, **self._others})

@@ -98,6 +98,9 @@ class Transport:
         host_keys: Sequence[PublicKey] = (),
     ) -> None:  # fmt: skip
         self.policy = policy
+        self.role: Role = policy.role
+        """Which side we are."""
+        self.peer: Role = "server" if policy.role == "client" else "client"
         self.random = random
         self.hub = hub
         self.now = 0.0
@@ -124,16 +127,6 @@ class Transport:
         self.kex = Handshake(self, host_keys)
 
     # --- the session's facts (port)
-
-    @property
-    def role(self) -> Role:
-        """Which side we are."""
-        return self.policy.role
-
-    @property
-    def peer(self) -> Role:
-        """Which side the other one is."""
-        return "server" if self.policy.role == "client" else "client"
 
     @property
     def session_id(self) -> bytes:
@@ -385,7 +378,9 @@ class Transport:
         return handler
 
     def _handler(self, number: int) -> Handler | None:
-        return self._own.get(number) or self.kex.handler(number) or self._installed.get(number)
+        if number in _OWN:
+            return self._own[number]
+        return self.kex.handler(number) if 20 <= number < 50 else self._installed.get(number)
 
     def handshake_done(self, event: HandshakeDone) -> None:
         """The first key exchange is over: the application hears of it, authentication begins."""
