@@ -74,10 +74,12 @@ class Policy:
     max_sessions: int = 10
 
     def but(self, **changes: Any) -> Policy:
-        """A copy with some settings changed. Raises UsageError for a setting that does not exist."""
+        """A copy with some settings changed; this one where none is. Raises UsageError for an unknown one."""
         try:
+            if all(getattr(self, name) == value for name, value in changes.items()):
+                return self
             return replace(self, **changes)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise UsageError(f"no such setting: {error}") from None
 
     def for_wireshark(self) -> Policy:

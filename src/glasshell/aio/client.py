@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from functools import cache
 from typing import Any, overload
 
 from ..errors import (
@@ -69,7 +70,7 @@ class Connection(Endpoint):
     """A connection to a server, logged in. Made by `connect`.
 
     Programs, forwardings and channels may run at the same time. Every call raises the error that ended the
-    connection; `error.records` is then what was recorded until the login was over.
+    connection; `error.records` are then the states (not the messages) recorded until the login was over.
     """
 
     def __init__(
@@ -354,10 +355,11 @@ def connect(
                 connected = sock or await dial(host, port, family=family, bind=bind, user=name, state=state)
                 login.tell_files()
                 connection = Connection(
-                    host, port, name, policy=policy or Policy.client(login_grace=0), trust=trust, login=login,
+                    host, port, name, policy=policy or _usual_policy(), trust=trust, login=login,
                     recorder=recorder, sinks=bool(sinks), on_banner=on_banner,
                 )  # fmt: skip
                 await connection.start(connected)
+                recorder.pack()
         except SSHError as error:
             if not any(getattr(record, "name", "") == "error" for record in recorder.records):
                 kind = type(error).__name__  # no connection was there to tell it
@@ -370,6 +372,12 @@ def connect(
 
 
 _deadline = deadline
+
+
+@cache
+def _usual_policy() -> Policy:
+    """One for all: a thousand connections are told apart by other things."""
+    return Policy.client(login_grace=0)
 
 
 def _user() -> str:

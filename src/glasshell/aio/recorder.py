@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from ..observe.hub import Hub, Sink
-from ..observe.record import Record
+from ..observe.record import Record, StateRecord
 
 __all__ = ["Recorder", "new_hub"]
 
@@ -25,14 +25,21 @@ class Recorder:
 
     def __init__(self, role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> None:
         """The hub of a connection that begins now, heard by `sinks` as well."""
-        self._kept: deque[Record] = deque(maxlen=MAX_RECORDS)
-        self._sink = self._kept.append
+        kept: deque[Record] = deque(maxlen=MAX_RECORDS)
+        self._kept: Collection[Record] = kept
+        self._packed = b""
+        self._sink: Sink = kept.append
         self._clock = clock
         self.hub = new_hub(role, (self._sink, *sinks), clock)
 
     @property
     def records(self) -> Sequence[Record]:
-        """What was heard, in order: the last 2,000."""
+        """What was heard, in order: the last 2,000; after `pack` the states of them."""
+        if self._packed:
+            import pickle
+            import zlib
+
+            self._kept, self._packed = pickle.loads(zlib.decompress(self._packed)), b""
         return tuple(self._kept)
 
     def state(self, name: str, /, **facts: Any) -> None:
@@ -43,6 +50,20 @@ class Recorder:
     def stop(self) -> None:
         """Hears no more."""
         self.hub.remove(self._sink)
+        self._sink = _unheard
+
+    def pack(self) -> None:
+        """Lets go of the messages heard, and keeps the states in a tenth of the room: together they would be
+        more than half of what an idle connection holds."""
+        import pickle
+        import zlib
+
+        states = [record for record in self._kept if isinstance(record, StateRecord)]
+        self._kept, self._packed = (), zlib.compress(pickle.dumps(states, pickle.HIGHEST_PROTOCOL), 1)
+
+
+def _unheard(record: Record) -> None:
+    """Stands where nobody hears any more."""
 
 
 def new_hub(role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> Hub:

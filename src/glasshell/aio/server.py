@@ -18,7 +18,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..crypto.signatures import PrivateKey
 from ..errors import CannotConnect, ChannelOpenFailed, SSHError, UsageError
@@ -289,7 +289,7 @@ class _Door(asyncio.Protocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # another loop's is of no class of asyncio's
         peer = _peer_of(transport)
         connection = self._server.entered(peer)
         if connection is None:

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..connection.channel import Channel
 from ..messages.declare import message_name
@@ -113,7 +113,7 @@ class _Reader(asyncio.Protocol):
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # another loop's is of no class of asyncio's
         self._transport = transport
         self._room.set()
         if not _may_read(transport.get_extra_info("socket")):

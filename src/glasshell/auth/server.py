@@ -209,7 +209,7 @@ class ServerAuth:
         key = self._last_key
         if key is None or key.blob != body.public_key:  # it was read for the query before
             try:
-                key = self._last_key = PublicKey.from_blob(body.public_key)
+                key = self._last_key = PublicKey.from_blob(body.public_key, prove=False)
             except KeyFormatError:
                 return None
         return key if fits(key, body.algorithm, policy) else None

@@ -55,6 +55,9 @@ class _Scheme(Generic[Pub, Priv]):
         """Reads what follows the type in a key blob: the handle and the key's size in bits."""
         raise NotImplementedError
 
+    def prove(self, public: Pub) -> None:
+        """What `decode` leaves out because it is dear. Raises KeyFormatError."""
+
     def encode(self, public: Pub) -> bytes:
         """What follows the type in a key blob."""
         raise NotImplementedError
@@ -84,12 +87,17 @@ _SMALL_ORDER: Final = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
 
 
 def _check_point(raw: bytes) -> None:
-    """RFC 8032 §5.1.3, and no point of small order: such a key verifies signatures nobody made."""
+    """RFC 8032 §5.1.3, canonical; and no point of small order: such a key verifies signatures nobody made."""
     y = int.from_bytes(raw, "little") & (1 << 255) - 1
     if y >= _P:
         raise KeyFormatError("an Ed25519 point that is not in its canonical form", clause="RFC 8032 5.1.3")
     if y in _SMALL_ORDER:
         raise KeyFormatError("an Ed25519 point of small order", clause="RFC 8032 5.1.7")
+
+
+def _check_root(raw: bytes) -> None:
+    """That there is an x to this y: what costs most of all checks, and what every verification finds out."""
+    y = int.from_bytes(raw, "little") & (1 << 255) - 1
     # x² = u/v has a root exactly where u·v is a square (Euler's criterion).
     u, v = y * y - 1, _D * y * y + 1
     if pow(u * v, (_P - 1) // 2, _P) != 1:
@@ -109,6 +117,9 @@ class _Ed25519(_Scheme[ed25519.Ed25519PublicKey, ed25519.Ed25519PrivateKey]):
             raise KeyFormatError(f"an Ed25519 key of {len(raw)} bytes; it has 32", clause="RFC 8709 4")
         _check_point(raw)
         return ed25519.Ed25519PublicKey.from_public_bytes(raw), 256
+
+    def prove(self, public: ed25519.Ed25519PublicKey) -> None:
+        _check_root(public.public_bytes_raw())
 
     def encode(self, public: ed25519.Ed25519PublicKey) -> bytes:
         return string(public.public_bytes_raw())
@@ -277,8 +288,11 @@ class PublicKey:
     _handle: Any = field(compare=False)
 
     @classmethod
-    def from_blob(cls, blob: bytes) -> PublicKey:
+    def from_blob(cls, blob: bytes, *, prove: bool = True) -> PublicKey:
         """Reads a key blob (RFC 4253 §6.6, 5656 §3.1, 8709 §4).
+
+        Without `prove` bytes that are no point of Ed25519 may pass, by which nothing verifies: for a server,
+        which takes a key only where it finds it among those it knows, and then has its signature checked.
 
         Raises KeyFormatError for a type not known, a blob that is short or has bytes too many, a point
         that is off its curve, compressed, of small order or not canonical, and an RSA key out of bounds.
@@ -291,6 +305,8 @@ class PublicKey:
                 raise KeyFormatError(f'keys of type "{key_type}" are not supported')
             handle, bits = scheme.decode(reader)
             reader.done()
+            if prove:
+                scheme.prove(handle)
         except MalformedMessage as error:
             raise KeyFormatError(f"a key blob that cannot be read: {error}", clause="RFC 4253 6.6") from None
         return cls(key_type, bytes(blob), bits, handle)

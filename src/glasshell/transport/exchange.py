@@ -233,10 +233,8 @@ class Exchange:
         """The server's host key has signed the exchange hash."""
         assert self._keys is not None
         assert self.host_key is not None
-        rsa = self.host_key.type == "ssh-rsa"
-        if rsa and not self.host_key.verify(self.negotiated.host_key, signature, self._keys.h):
-            # One faulty RSA signature gives the key away to whoever sees it pass (Boneh, DeMillo,
-            # Lipton). One of another type does not, for no two are of the same H, and a client refuses it.
+        if not self.host_key.verify(self.negotiated.host_key, signature, self._keys.h):
+            # One faulty RSA signature gives the key away to whoever sees it pass (Boneh, DeMillo, Lipton).
             raise CryptoError("the signature made with the host key does not verify; it was not sent")
         q_s = self._field(self._q_s)
         reply = self._family.reply(self.host_key.blob, q_s, signature)
