@@ -34,6 +34,8 @@ class DelayLine:
     connection passes it twice, on its way out and on its way back. The next `drop` packets are lost.
     """
 
+    FLAGS = IFF_TUN | IFF_NO_PI
+
     def __init__(self, round_trip: float = 0.0) -> None:
         self.round_trip = round_trip
         self.drop = 0
@@ -43,7 +45,7 @@ class DelayLine:
             absent("a delay line needs root and /dev/net/tun")
         self._device = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK)
         try:
-            request = struct.pack("16sH22x", b"gsdelay%d", IFF_TUN | IFF_NO_PI)
+            request = struct.pack("16sH22x", b"gsdelay%d", self.FLAGS)
             self.name = fcntl.ioctl(self._device, TUNSETIFF, request)[:16].rstrip(b"\0").decode()
             number = int(self.name.removeprefix("gsdelay"))
             self.near, self.far = (
@@ -51,6 +53,7 @@ class DelayLine:
             )
             for words in (f"address add {self.near}/30 dev {self.name}", f"link set {self.name} up"):
                 subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+            self._opened()
         except (OSError, subprocess.CalledProcessError) as error:
             os.close(self._device)
             absent(f"a delay line needs a TUN device: {error}")
@@ -64,6 +67,9 @@ class DelayLine:
         self._thread.join()
         os.close(self._woken)
         os.close(self._device)
+
+    def _opened(self) -> None:
+        """The device is up: the place for what a subclass asks of it."""
 
     def _carry(self) -> None:
         held: deque[tuple[float, bytes]] = deque()
