@@ -25,8 +25,8 @@ lint: $(READY)  ## ruff, and mypy in strict mode
 	$(RUN) ruff check .
 	$(RUN) mypy
 
-bench: $(READY)  ## what costs how much, beside OpenSSH (make peers first)
-	$(RUN) tests.bench
+bench: $(READY)  ## every line of docs/performance.md beside the peers (make peers first; ARGS=trips: one)
+	$(RUN) tests.bench $(ARGS)
 
 gigabyte: $(READY)  ## a capture of 1 GB is read within 300 MB of memory, beside tshark
 	$(RUN) tests.bench.captures 1000

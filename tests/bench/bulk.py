@@ -1,4 +1,4 @@
-"""Bulk throughput beside the peers: one channel over loopback, everybody in turn: `python -m tests.bench.bulk`.
+"""Bulk throughput beside the peers: one channel over loopback, in turn: `python -m tests.bench.bulk`.
 
 Rates are 10^6 bytes a second. Those of libraries leave login and start out; of programs, which cannot, the
 time of the same program running `true` is taken off.
@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from tests.interop.peers import Keys, OpenSSHClient, OpenSSHServer, Target, why_not
+from tests.bench.programs import Stock, library, new_home, run
+from tests.interop.peers import Keys, OpenSSHClient, Target, why_not
 
 GCM: Final = "aes128-gcm@openssh.com"
 CHACHA: Final = "chacha20-poly1305@openssh.com"
@@ -76,24 +78,14 @@ def _program(run: Callable[[str, bool], None], way: str, size: int) -> Figures:
 def openssh_client(version: str, way: str, size: int, target: Target, keys: Keys, cipher: str) -> Figures:
     """One transfer by ssh(1)."""
     client = OpenSSHClient(version)
-
-    def run(command: str, feed: bool) -> None:
-        with prepared(client, target, keys) as line:
-            move([*line, command], size if feed else 0)
-
-    line_options = ["-o", f"Ciphers={cipher}"]
-
-    @contextmanager
-    def prepared(client: OpenSSHClient, target: Target, keys: Keys) -> Iterator[list[str]]:
-        with TemporaryDirectory(dir=None if client.place.root == Path("/") else client.place.root / "tmp") as f:
-            home = Path(f)
-            (home / ".ssh").mkdir()
-            (home / ".ssh/known_hosts").write_text(target.known_hosts(), "utf-8")
-            identity = keys.user().copy_to(home)
-            words = client._line(target, line_options, identity, home)
-            yield client.place.command(*words)
-
-    return _program(run, way, size)
+    inside = client.place.root / "tmp"
+    with TemporaryDirectory(dir=None if client.place.root == Path("/") else inside) as folder:
+        home = Path(folder)
+        (home / ".ssh").mkdir()
+        (home / ".ssh/known_hosts").write_text(target.known_hosts(), "utf-8")
+        identity = keys.user().copy_to(home)
+        line = client.place.command(*client._line(target, [f"-oCiphers={cipher}"], identity, home))
+        return _program(lambda command, feed: move([*line, command], size if feed else 0), way, size)
 
 
 def glasshell_client(way: str, size: int, target: Target, keys: Keys, cipher: str) -> Figures:
@@ -111,6 +103,16 @@ def glasshell_client(way: str, size: int, target: Target, keys: Keys, cipher: st
             move(line, size if feed else 0)
 
     return _program(run, way, size)
+
+
+def paramiko_client(way: str, size: int, target: Target, keys: Keys) -> Figures:
+    """One transfer by the smallest program with paramiko."""
+    with new_home(target, keys) as home:
+
+        def once(command: str, feed: bool) -> None:
+            run(library("paramiko", target, home, command, size if feed else 0), home=home)
+
+        return _program(once, way, size)
 
 
 def move(line: list[str], size: int) -> None:
@@ -145,7 +147,7 @@ def compare(cipher: str, size: int, rounds: int, only: str = "") -> Report:
     with TemporaryDirectory() as folder, ExitStack() as stack:
         keys = Keys(Path(folder))
         ours = stack.enter_context(library_server("ours", keys, cipher))
-        stock = stack.enter_context(OpenSSHServer("9.2", keys, extra_config=f"Ciphers {cipher}")).target
+        stock = stack.enter_context(Stock("9.2", keys, extra_config=f"Ciphers {cipher}")).target
         contenders: dict[str, Callable[[str], Figures]] = {
             "ours, both ends": lambda way: library_client("ours", way, size, ours, keys, cipher),
             "library at sshd 9.2": lambda way: library_client(
@@ -155,7 +157,7 @@ def compare(cipher: str, size: int, rounds: int, only: str = "") -> Report:
             "ssh 9.2 at sshd 9.2": lambda way: openssh_client("9.2", way, size, stock, keys, cipher),
         }
         if not why_not("openssh-10.6"):
-            newest = stack.enter_context(OpenSSHServer("10.6", keys, extra_config=f"Ciphers {cipher}")).target
+            newest = stack.enter_context(Stock("10.6", keys, extra_config=f"Ciphers {cipher}")).target
             contenders["OpenSSH 10.6, both ends"] = lambda way: openssh_client(
                 "10.6", way, size, newest, keys, cipher
             )
@@ -164,11 +166,14 @@ def compare(cipher: str, size: int, rounds: int, only: str = "") -> Report:
             contenders["asyncssh, both ends"] = lambda way: library_client(
                 "asyncssh", way, size, theirs, keys, cipher
             )
+            contenders["asyncssh at sshd 9.2"] = lambda way: library_client(
+                "asyncssh", way, size, stock, keys, cipher, "command"
+            )
+        if not why_not("paramiko") and cipher != CHACHA:  # which it does not know
+            contenders["paramiko at sshd 9.2"] = lambda way: paramiko_client(way, size, stock, keys)
         for way in WAYS:
-            works = {
-                name: (lambda work=work: work(way))  # type: ignore[misc]
-                for name, work in contenders.items()
-                if only in name
+            works: dict[str, Callable[[], Figures]] = {
+                name: partial(work, way) for name, work in contenders.items() if only in name
             }
             for name, figures in interleaved(works, rounds).items():
                 found[name, way] = figures

@@ -1,8 +1,8 @@
 """What noise cannot hide: the instructions of the interpreter, and the calls, that moving data takes.
 
-No counter of the processor is needed: the interpreter says itself when it runs one of its instructions (opcode
-events of sys.settrace) and when it calls into C. The same code gives the same count each time, so a change of
-one in a thousand is a change of the code.
+No counter of the processor is needed: the interpreter itself says when it runs one of its instructions
+(opcode events of sys.settrace) and when it calls into C. The same code gives the same count each time, so a
+change of one in a thousand is a change of the code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from glasshell.events import ChannelOffered
 from glasshell.messages.connection import SessionOpen
 from glasshell.observe.hub import Hub
 from glasshell.policy import Policy
-from glasshell.testing.pair import Pair
+from glasshell.testing.pair import Pair, Side
 from glasshell.views.jsonl import JsonLines
 from glasshell.views.pcapng import Pcapng
 from glasshell.views.timeline import Timeline
@@ -27,6 +28,7 @@ from tests.bench.table import Table
 SIZE: Final = 1 << 20
 UNIT: Final = 32 * 1024
 READ: Final = 256 * 1024
+BLOCK: Final = memoryview(bytes(SIZE))
 
 
 def counts(plan: Plan) -> Iterator[Table]:
@@ -38,10 +40,12 @@ def counts(plan: Plan) -> Iterator[Table]:
         "capture": lambda: Hub(Pcapng("/dev/null")),
     }
     tables = [
-        Table("counts, instructions", "Instructions of the interpreter for each 32 KiB", "instructions", False, digits=0,
-              note="In memory, AES-GCM, from `Channel.send` to `Channel.read_chunks`; the same on every run. The "
-              "cipher itself is one call into C for each packet."),
-        Table("counts, calls", "Calls into C for each 32 KiB", "calls", False),
+        Table(
+            "counts, instructions", "Instructions of the interpreter for each 32 KiB", "instructions",
+            more=False, digits=0,
+            note="In memory, AES-GCM, from `Channel.send` to `Channel.read_chunks`; the same on every run.",
+        ),
+        Table("counts, calls", "Calls into C for each 32 KiB", "calls", more=False),
     ]  # fmt: skip
     for name, hub in sinks.items():
         for table, found in zip(tables, measure(hub), strict=True):
@@ -58,42 +62,36 @@ def measure(hub: Callable[[], Hub] | None = None) -> tuple[tuple[int, int], tupl
 
 
 def _moved(counter: Callable[[Callable[[], object]], int], hub: Callable[[], Hub] | None) -> tuple[int, int]:
-    hubs = {"client": hub()} if hub else {}
+    hubs: dict[Side, Hub] = {"client": hub()} if hub else {}
     policy = Policy.client(ciphers=("aes256-gcm@openssh.com",))
     pair = Pair(policy, answers={ChannelOffered: lambda question: True}, hubs=hubs)
     pair.run()
     mine = pair.client.mux.open("session", SessionOpen())
     pair.run()
     theirs = pair.told("server", ChannelOffered)[0].channel
-    block = memoryview(bytes(SIZE))
     found = 0, 0
-    for _ in range(2):  # the second time nothing is new: windows have grown, caches are full
-        wire: list[bytes] = []
-        sending = receiving = left = 0
-        left = SIZE
+    for _ in range(2):  # the second time nothing is new: windows have grown, what is cached is there
+        left, found = SIZE, (0, 0)
         while left:
-            def send() -> int:
-                moved = theirs.send(block[:left])  # noqa: B023
-                wire.append(bytes(pair.server.data_to_send(pair.now)))  # noqa: B023
-                return moved
+            sent: list[int] = []
+            wire: list[bytes] = []
 
-            def receive() -> None:
-                for start in range(0, len(wire[-1]), READ):  # noqa: B023
-                    pair.client.receive_data(memoryview(wire[-1])[start : start + READ], pair.now)  # noqa: B023
+            def send(size: int, sent: list[int] = sent, wire: list[bytes] = wire) -> None:
+                sent.append(theirs.send(BLOCK[:size]))
+                wire.append(bytes(pair.server.data_to_send(pair.now)))
+
+            def receive(wire: list[bytes] = wire) -> None:
+                for start in range(0, len(wire[0]), READ):
+                    pair.client.receive_data(memoryview(wire[0])[start : start + READ], pair.now)
                     mine.read_chunks()
                     pair.client.events()
 
-            before = theirs.window if hasattr(theirs, "window") else None
-            del before
-            moved: list[int] = []
-            sending += counter(lambda: moved.append(send()))  # noqa: B023
-            receiving += counter(receive)
-            left -= moved[0]
+            found = found[0] + counter(partial(send, left)), found[1] + counter(receive)
             pair.server.receive_data(pair.client.data_to_send(pair.now), pair.now)
             pair.server.events()
-            if not moved[0]:
-                raise RuntimeError("the window is shut")
-        found = sending, receiving
+            if not sent[0]:
+                raise RuntimeError("the window stays shut")
+            left -= sent[0]
     return found
 
 

@@ -1,11 +1,12 @@
 """One end of a bulk transfer, in a process of its own: ours and asyncssh's, as client and as server.
 
-    python -m tests.bench.ends serve  ours|asyncssh FOLDER CIPHER          prints its port, serves until killed
-    python -m tests.bench.ends client ours|asyncssh WAY BYTES HOST PORT USER FOLDER CIPHER [command] [trace=FILE]
+    python -m tests.bench.ends serve ours|asyncssh FOLDER CIPHER
+    python -m tests.bench.ends client ours|asyncssh WAY BYTES HOST PORT USER FOLDER CIPHER [OPTION...]
 
-WAY is `down` or `up`. A client prints JSON: the seconds from the request to the last byte, and the processor
-seconds that it took meanwhile; login and start are left out. Without `command` the server is one of these
-two, whose handler makes and takes the bytes itself; with it a shell, which does by `head` and `cat`.
+A server prints its port and serves until it is killed; its handler makes and takes the bytes itself. WAY
+is `down` or `up`. A client prints JSON: the seconds from the request to the last byte, and the processor
+seconds that it took meanwhile; login and start are left out. Options: `command` for a server that runs
+programs, where head(1) does the work; `trace=FILE` writes the client's records.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 BLOCK = 1 << 20
 READ = 1 << 18
@@ -73,6 +74,11 @@ def spent(began: tuple[float, float]) -> str:
     return json.dumps({"seconds": time.perf_counter() - began[0], "cpu": time.process_time() - began[1]})
 
 
+def file_of(path: str) -> TextIO:
+    """As `--trace` opens it."""
+    return Path(path).open("w", encoding="utf-8")
+
+
 async def client_ours(
     way: str, size: int, host: str, port: int, user: str, folder: Path, cipher: str, options: list[str]
 ) -> None:
@@ -88,7 +94,7 @@ async def client_ours(
     trace = next((option[6:] for option in options if option.startswith("trace=")), "")
     policy = Policy.client(ciphers=(cipher,), host_key_algorithms=("ssh-ed25519",))
     with contextlib.ExitStack() as stack:
-        sinks = [JsonLines(stack.enter_context(Path(trace).open("w")).write)] if trace else []
+        sinks = [JsonLines(stack.enter_context(file_of(trace)).write)] if trace else []
         connecting = glasshell.connect(
             host, port, user=user, agent=None, keys=[folder / "user_ed25519"], known_hosts=host_key,
             policy=policy, sinks=sinks,

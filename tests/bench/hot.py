@@ -12,7 +12,7 @@ from glasshell.events import ChannelOffered
 from glasshell.messages.connection import SessionOpen
 from glasshell.observe.hub import Hub
 from glasshell.policy import Policy
-from glasshell.testing.pair import Pair
+from glasshell.testing.pair import Pair, Side
 from glasshell.views.jsonl import JsonLines
 from glasshell.views.timeline import Timeline
 from glasshell.wire import Secret
@@ -60,7 +60,7 @@ def primitives(name: str) -> tuple[float, float]:
 
 def transfer(name: str, hub: Callable[[], Hub] | None = None) -> tuple[float, float]:
     """Seconds to send and to receive one packet, from `Channel.send` to `Channel.read_chunks`."""
-    hubs = {"client": hub()} if hub else {}
+    hubs: dict[Side, Hub] = {"client": hub()} if hub else {}
     pair = Pair(Policy.client(ciphers=(name,)), answers={ChannelOffered: lambda q: True}, hubs=hubs)
     pair.run()
     mine = pair.client.mux.open("session", SessionOpen())

@@ -127,8 +127,8 @@ class WideLine(DelayLine):
 class Proxy:
     """Without root: a proxy on the loopback that holds what passes for half the round trip.
 
-    TCP's own handshake with it takes no time, so it holds the first bytes for one round trip more. What Nagle's
-    algorithm or a delayed acknowledgement would cost on a real line does not show.
+    TCP's own handshake with it takes no time, so it holds the first bytes for one round trip more. What
+    Nagle's algorithm or a delayed acknowledgement would cost on a real line does not show.
     """
 
     near: Final = "127.0.0.1"

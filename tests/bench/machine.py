@@ -18,7 +18,7 @@ PROGRAMS = {"openssh-9.2": ("ssh", "-V"), "openssh-10.6": ("ssh", "-V"), "tshark
 def machine() -> dict[str, str]:
     """Names and values, in the order in which they are printed."""
     found = {
-        "processor": f"{_processor()}, {os.cpu_count()} used by everything, the peers and the line included",
+        "processor": f"{_processor()}, {os.cpu_count()} of them, for both ends and the line between",
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
     }
@@ -27,7 +27,7 @@ def machine() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def load() -> str:
+def load_average() -> str:
     """How busy the machine is, besides."""
     return " ".join(f"{each:.1f}" for each in os.getloadavg())
 

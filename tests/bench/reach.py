@@ -1,6 +1,6 @@
 """Round trips, distance, start-up and the price of being watched: whole programs beside each other.
 
-Each function measures and yields its tables. A contender that is not installed is named, the rest is measured.
+Each function measures and yields its tables. A contender that is not installed is named, the rest measured.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ VERSIONS: Final = ("9.2", "10.6")
 OURS: Final = "glasshell ssh"
 PEER: Final = {"ssh 9.2": "openssh-9.2", "ssh 10.6": "openssh-10.6", "asyncssh": "asyncssh",
                "paramiko": "paramiko"}  # fmt: skip
-PROXIED: Final = " No TUN device: measured through a loopback proxy, which holds the first bytes one trip more."
+PROXIED: Final = " No TUN device: this is a loopback proxy, which holds the first bytes one round trip more."
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,15 @@ def trips(plan: Plan) -> Iterator[Table]:
     trip = 0.1
     for version in VERSIONS:
         table = Table(
-            f"trips, sshd {version}", f"Round trips to the exit status of `true`: sshd {version}, 100 ms away",
-            "round trips", more=False,
+            f"trips, sshd {version}",
+            f"Round trips to the exit status of `true`: sshd {version}, 100 ms away", "round trips",
+            more=False,
             note="Whole programs: the time above that of the same program on the same line without delay, "
             "divided by the round trip. sshd has its three default host keys, of which the client knows the "
             "Ed25519 one; the contacts are those of a new home." + PROXIED * bool(why_no_line()),
         )  # fmt: skip
-        last = 3.3 if version == "10.6" else 4.2
-        table.goals = [Goal(name, "", False, most) for name, most in zip(CONTACTS, (5.2, 4.2, last), strict=True)]
+        most = 5.2, 4.2, 3.3 if version == "10.6" else 4.2
+        table.goals = [Goal(name, "", False, bound) for name, bound in zip(CONTACTS, most, strict=True)]
         if reason := why_not(f"openssh-{version}"):
             table.missing = dict.fromkeys(CONTACTS, reason)
         else:
@@ -105,7 +107,7 @@ def _trips(table: Table, between: Line, trip: float, target: Target, keys: Keys,
         return {name: fresh(name, target, keys, "true").seconds}
 
     works: list[Work] = [ours, in_turns] if knows_speculation() else [ours]
-    works += [lambda name=name: theirs(name) for name in there(table, list(PEER))]  # type: ignore[misc]
+    works += [partial(theirs, name) for name in there(table, list(PEER))]
 
     fast = Table("", "", "", more=False)
 
@@ -116,7 +118,7 @@ def _trips(table: Table, between: Line, trip: float, target: Target, keys: Keys,
         between.round_trip = trip
         return dict(work())
 
-    table.run([lambda work=work: both(work) for work in works], rounds)  # type: ignore[misc]
+    table.run([partial(both, work) for work in works], rounds)
     for name, kept in table.rows.items():
         without = statistics.median(fast.rows[name])
         table.rows[name] = [(seconds - without) / trip for seconds in kept]
@@ -156,14 +158,17 @@ def distance(plan: Plan) -> Iterator[Table]:
     with far("10.6") as (between, target, keys):
         between.round_trip = DISTANCE
 
+        def login(name: str) -> float:
+            return fresh(name, target, keys, "true").seconds
+
         def work(name: str) -> dict[str, float]:
             took = fresh(name, target, keys, f"head -c {sizes[name]} /dev/zero", watched=True)
             memory.rows.setdefault(name, []).append(took.memory / MEGA)
             return {name: sizes[name] / (took.seconds - logins[name]) / MEGA}
 
         names = there(table, [OURS, *PEER])
-        logins = {name: usual(lambda name=name: fresh(name, target, keys, "true").seconds) for name in names}  # type: ignore[misc]
-        works = [lambda name=name: work(name) for name in names]  # type: ignore[misc]
+        logins = {name: usual(partial(login, name)) for name in names}
+        works: list[Work] = [partial(work, name) for name in names]
         table.run(works, max(plan.rounds // 2, 1), warm=False)
         memory.clock = table.clock
     table.rows["plain TCP"] = [carries(DISTANCE, sizes[OURS]) / MEGA for _ in range(max(plan.rounds // 2, 1))]
@@ -179,8 +184,8 @@ def start(plan: Plan) -> Iterator[Table]:
     for trip in (0.0, 0.02, 0.05, 0.1):
         away = f"{trip * 1000:.0f} ms away"
         table = Table(
-            f"start, {trip * 1000:.0f} ms", f"`ssh host true`, whole process: sshd 9.2, {away}", "ms", more=False,
-            digits=0, note="A host met before (ours: at least twice), one key, no agent. "
+            f"start, {trip * 1000:.0f} ms", f"`ssh host true`, whole process: sshd 9.2, {away}", "ms",
+            more=False, digits=0, note="A host met before (ours: at least twice), one key, no agent. "
             "`glasshell ssh` is the installed script.",
         )  # fmt: skip
         bounds = [Goal(OURS, f"ssh {version}", False, 1.0 if trip else 1.5) for version in VERSIONS]
@@ -196,11 +201,12 @@ def start(plan: Plan) -> Iterator[Table]:
             for _ in range(2):
                 run(words[OURS], home=home)
 
-            def work(name: str, words=words, home=home) -> dict[str, float]:  # type: ignore[no-untyped-def]
-                return {name: run(words[name], home=home).seconds * 1000}
-
-            table.run([lambda name=name, work=work: work(name) for name in names], 2 * plan.rounds)  # type: ignore[misc]
+            table.run([partial(_whole, name, words[name], home) for name in names], 2 * plan.rounds)
         yield table
+
+
+def _whole(name: str, words: list[str], home: Path) -> dict[str, float]:
+    return {name: run(words, home=home).seconds * 1000}
 
 
 # ---- the price of being watched
@@ -240,7 +246,7 @@ def price(plan: Plan) -> Iterator[Table]:
             def seconds(command: str, view: tuple[str, ...]) -> float:
                 for path in folder.glob("view-*"):
                     path.unlink()
-                options = [str(folder / f"view-{word}") if "." in word or word == "keys" else word for word in view]
+                options = [word if word.startswith("-") else str(folder / f"view-{word}") for word in view]
                 cipher = "-oCiphers=aes128-gcm@openssh.com"
                 return run(
                     command_line(OURS, server.target, home, command, cipher, *options), home=home
@@ -251,7 +257,7 @@ def price(plan: Plan) -> Iterator[Table]:
                 return {name: size / took / MEGA}
 
             views = {PLAIN: (), **SINKS}
-            logins = {name: usual(lambda view=view: seconds("true", view)) for name, view in views.items()}  # type: ignore[misc]
-            works = [lambda name=name, view=view: work(name, view) for name, view in views.items()]  # type: ignore[misc]
+            logins = {name: usual(partial(seconds, "true", view)) for name, view in views.items()}
+            works: list[Work] = [partial(work, name, view) for name, view in views.items()]
             table.run(works, plan.rounds)
     yield table

@@ -242,9 +242,11 @@ async def log_in(words: list[str]) -> None:
     """The load: logs in, runs a command and leaves, four at a time."""
     import glasshell
 
+    port, user = int(words[0]), words[1] if len(words) > 1 else USER
+
     async def once(_: int) -> None:
         async with glasshell.connect(
-            "127.0.0.1", int(words[0]), user=USER, keys=[_key(2)], agent=None, known_hosts=_key(1).public,
+            "127.0.0.1", port, user=user, keys=[_key(2)], agent=None, known_hosts=_key(1).public,
             deadline=600,
         ) as connection:  # fmt: skip
             done = await connection.run("true")

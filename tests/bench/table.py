@@ -8,10 +8,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 Work = Callable[[], Mapping[str, float]]
-"""One round of one contender: the figures, in the table's unit, of one row or of some that belong together."""
+"""One round of one contender: figures, in the table's unit, of one row or of some that belong together."""
 
 MET, MISSED = "reached", "missed"
 
@@ -129,5 +129,7 @@ def load(text: str) -> tuple[dict[str, str], list[Table]]:
     found: Any = json.loads(text)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError("not what this bench writes")
-    tables = [Table(**{**each, "goals": [Goal(**goal) for goal in each["goals"]]}) for each in found["tables"]]
+    tables = [Table(**each) for each in found["tables"]]
+    for table in tables:
+        table.goals = [Goal(**goal) for goal in cast(list[dict[str, Any]], table.goals)]
     return found["machine"], tables
