@@ -113,5 +113,3 @@ def inspect(plan: Plan) -> Iterator[Table]:
     most.clock = table.clock
     yield table
     yield most
-
-

@@ -81,9 +81,7 @@ def logins(count: int, rounds: int = ROUNDS) -> dict[str, list[float]]:
             for client in (first, second):
                 client.ask(48)
             for _ in range(rounds):
-                for kept, server, client in zip(
-                    found.values(), (one, two), (first, second), strict=True
-                ):
+                for kept, server, client in zip(found.values(), (one, two), (first, second), strict=True):
                     before = server.ask("cpu")
                     assert client.ask(count) == count
                     spent = [b - a for a, b in zip(before, server.ask("cpu"), strict=True)]

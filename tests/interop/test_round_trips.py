@@ -190,5 +190,7 @@ def capturing(line: DelayLine, port: int, path: Path) -> Iterator[Callable[[], i
                 time.sleep(0.02)
             raise AssertionError("the capture does not end")
 
-        yield counted
-        process.terminate()
+        try:
+            yield counted
+        finally:
+            process.terminate()
