@@ -66,8 +66,12 @@ class Policy:
     keepalive_count: int = 3
 
     window: int = 2 * MIB
-    max_packet: int = 32 * KIB
+    """Receive window of a channel when it opens; it grows where the path needs more."""
+    max_packet: int = 120 * KIB
+    """Most bytes of channel data in a packet, both ways: what handling one costs is then little beside its
+    bytes. From 128 KiB on, malloc of glibc fetches fresh pages for each."""
     receive_budget: int = 64 * MIB
+    """Most bytes that all windows of a connection may have advertised, and so most that waits unread."""
     max_output: int = 4 * MIB
     """Most bytes queued towards the peer, replies and data together."""
     max_channels: int = 1000

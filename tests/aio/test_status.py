@@ -181,7 +181,7 @@ def test_bulk_is_thinned_out_and_said_to_be(tmp_path: Path) -> None:
         messages = [shown for shown in lines if shown["type"] == "message"]
         assert skipped
         assert sum(shown["wire_length"] for shown in [*skipped, *messages]) > 2 * size
-        assert len(messages) + sum(shown["messages"] for shown in skipped) > 2 * size // 32768
+        assert len(messages) + sum(shown["messages"] for shown in skipped) > 2 * size // (120 << 10)
 
     run(work(), seconds=60)
 

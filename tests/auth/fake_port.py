@@ -45,6 +45,7 @@ class FakePort:
         self.states: list[tuple[str, dict[str, Any]]] = []
         self.hub: Hub | None = _StrictHub(self.states)
         self.now = 0.0
+        self.round_trip = 0.001
         self.auth_context = ""
         self.session_id = SESSION_ID
         self.host_key: PublicKey = HOST_KEY

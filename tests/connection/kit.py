@@ -28,6 +28,7 @@ class FakePort:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.now = 0.0
+        self.round_trip = 0.001
         self.states: list[tuple[str, dict[str, Any]]] = []
         self.hub: Hub | None = Hub(self._hear)
         self.sent: list[bytes] = []

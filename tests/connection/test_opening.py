@@ -80,7 +80,7 @@ def test_an_accepted_offer_is_confirmed_with_our_window() -> None:
     side = Side("server")
     assert attempt(side, "session", m.SessionOpen()) is None
     side.answer(True)
-    assert side.take() == [m.ChannelOpenConfirmation(70, 0, 2 << 20, 32768)]
+    assert side.take() == [m.ChannelOpenConfirmation(70, 0, 2 << 20, 120 << 10)]
     assert side.mux.channels[0].send(bytes(2000)) == 1000
 
 

@@ -152,7 +152,7 @@ def test_a_channel_opens_and_closes() -> None:
     side = Side("client")
     channel = side.mux.open("session", m.SessionOpen())
     assert side.take() == [
-        m.ChannelOpen("session", channel.id, 2 << 20, 32768, m.SessionOpen()),
+        m.ChannelOpen("session", channel.id, 2 << 20, 120 << 10, m.SessionOpen()),
     ]
     side.receive(m.ChannelOpenConfirmation(channel.id, 9, 500, 100))
     assert side.events() == [ChannelOpened(channel)]

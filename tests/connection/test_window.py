@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glasshell.connection.channel import MAX_BURST
+from glasshell.connection.channel import MAX_BURST, Channel
 from glasshell.connection.window import SMALL, Budget, Buffer, Incoming, Outgoing
 from glasshell.errors import ConnectionClosed, MalformedMessage, PeerError, ProtocolViolation
 from glasshell.events import ChannelReadable, ChannelWritable
@@ -237,8 +237,8 @@ def test_data_is_cut_to_the_peers_packets_and_stops_at_its_window() -> None:
 def test_no_packet_is_larger_than_ours_whatever_the_peer_takes() -> None:
     side = Side("client")
     channel = opened(side, window=1 << 20, packet=0xFFFFFFFF)
-    channel.send(bytes(100_000))
-    assert [len(x.data) for x in side.take()] == [32768, 32768, 32768, 1696]
+    channel.send(bytes(300_000))
+    assert [len(x.data) for x in side.take()] == [122_880, 122_880, 54_240]
 
 
 def test_a_window_grows_to_the_last_value_and_not_beyond() -> None:
@@ -369,6 +369,9 @@ def test_windows_never_exceed_the_budget(total: int, channels: int, steps: list[
         elif step >= 0:
             granted = budget.take(step, len(held))
             assert 0 <= granted <= step
+            if held and (more := budget.more(step, held[-1], len(held))):
+                assert more <= step
+                held[-1] += more
             if granted:
                 held.append(granted)
         assert budget.held == sum(held) <= total
@@ -397,15 +400,134 @@ def test_unread_data_of_closed_channels_counts_until_it_is_read() -> None:
     assert side.mux._shared.budget.held == 0
 
 
+class Path:
+    """A peer that sends as fast as its window and a line let it: `rate` bytes a second, `delay` one way.
+
+    Time goes in steps of a millisecond. The application reads at most `drain` bytes a second.
+    """
+
+    def __init__(
+        self, side: Side, channel: Channel, *, rate: float, delay: float, drain: float = 1e12
+    ) -> None:
+        self.side, self.channel = side, channel
+        self.rate, self.delay, self.drain = rate, delay, drain
+        self.allowed = channel.incoming.size
+        side.port.round_trip = 2 * delay + 0.001
+        self.sent = self.peak = self.read = 0
+        self.arriving: list[tuple[float, int]] = []
+        self.grants: list[tuple[float, int]] = []
+
+    def step(self, now: float) -> None:
+        while self.grants and self.grants[0][0] <= now:
+            self.allowed += self.grants.pop(0)[1]
+        if size := min(int(self.rate / 1000), self.allowed - self.sent, self.channel.incoming.max_packet):
+            self.sent += size
+            self.arriving.append((now + self.delay, size))
+        while self.arriving and self.arriving[0][0] <= now:
+            self.side.receive(m.ChannelData(self.channel.id, bytes(self.arriving.pop(0)[1])))
+        self.peak = max(self.peak, self.channel.readable())
+        self.read += len(self.channel.read(min(int(self.drain / 1000), 1 << 30)))
+        for message in self.side.take():
+            self.grants.append((now + self.delay, message.bytes_to_add))
+
+
+def travel(side: Side, *paths: Path, seconds: float, begin: float = 0.0) -> None:
+    for millisecond in range(int(seconds * 1000)):
+        side.port.now = begin + millisecond / 1000
+        for path in paths:
+            path.step(side.port.now)
+
+
+def test_a_window_grows_to_what_the_path_holds_and_not_much_beyond() -> None:
+    """Rate times round trip is what is on its way (RFC 1323 §1.1): 100 MB/s for 100 ms are 10 MB."""
+    side = Side("client")
+    channel = opened(side)
+    path = Path(side, channel, rate=100e6, delay=0.05)
+    travel(side, path, seconds=4)
+    before = path.read
+    travel(side, path, seconds=1, begin=4)
+    assert path.read - before > 97e6
+    assert 10e6 < channel.incoming.size < 40e6
+    grown = side.told("window_grown")
+    assert [facts["window"] for facts in grown][-1] == channel.incoming.size
+    assert all(facts["round_trip"] == 0.101 for facts in grown)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.002])
+def test_a_window_that_does_not_hold_up_stays(delay: float) -> None:
+    side = Side("client")
+    channel = opened(side)
+    travel(side, Path(side, channel, rate=100e6, delay=delay), seconds=2)
+    assert channel.incoming.size <= 4 << 20
+
+
+@pytest.mark.parametrize("drain", [0.0, 1e6])
+def test_a_window_does_not_grow_for_who_does_not_read(drain: float) -> None:
+    side = Side("client")
+    channel = opened(side)
+    path = Path(side, channel, rate=100e6, delay=0.05, drain=drain)
+    travel(side, path, seconds=3)
+    assert channel.incoming.size == 2 << 20
+    assert path.peak <= 2 << 20
+
+
+def test_what_has_grown_is_bounded_and_all_that_a_reader_who_stops_can_make_wait() -> None:
+    side = Side("server")  # 16 MiB for everything
+    channel = offered(side)
+    path = Path(side, channel, rate=120e6, delay=0.1)
+    travel(side, path, seconds=4)
+    grown = channel.incoming.size
+    assert 4 << 20 < grown == side.mux._shared.budget.held <= 8 << 20
+    path.drain = 0
+    travel(side, path, seconds=2, begin=4)
+    assert grown // 2 < channel.readable() <= grown
+    assert channel.incoming.size == grown
+
+
+def test_a_window_that_has_grown_gives_back_what_another_needs() -> None:
+    side = Side("server")
+    first = offered(side, peer=1)
+    one = Path(side, first, rate=120e6, delay=0.1)
+    travel(side, one, seconds=4)
+    alone = first.incoming.size
+    second = offered(side, peer=2)
+    two = Path(side, second, rate=120e6, delay=0.1)
+    for path, other in ((one, two), (two, one)):
+        mine = path.side.take
+        path.side = _Only(side, path.channel, other, mine)  # type: ignore[assignment]
+    travel(side, one, two, seconds=6, begin=4)
+    assert first.incoming.size < alone
+    assert second.incoming.size >= first.incoming.size // 2
+    assert first.incoming.size + second.incoming.size <= side.mux._shared.budget.held <= 16 << 20
+
+
+class _Only:
+    """One side as the path of one channel sees it: the grants of the other go to the other's."""
+
+    def __init__(self, side: Side, channel: Channel, other: Path, take: Any) -> None:
+        self.receive, self._channel, self._other, self._take = side.receive, channel, other, take
+        self._port = side.port
+
+    def take(self) -> list[Any]:
+        mine = []
+        for message in self._take():
+            if message.recipient_channel == self._channel.peer_id:
+                mine.append(message)
+            else:
+                self._other.grants.append((self._port.now + self._other.delay, message.bytes_to_add))
+        return mine
+
+
 def test_arithmetic_of_the_windows_alone() -> None:
-    incoming, outgoing = Incoming(10, 4), Outgoing(0xFFFFFFFE, 5)
+    incoming, outgoing = Incoming(10, 4, 0.0), Outgoing(0xFFFFFFFE, 5)
     outgoing.grow(1)
     with pytest.raises(ProtocolViolation):
         outgoing.grow(1)
     incoming.spend(4)
-    assert incoming.consume(4) == 0
+    assert not incoming.consume(4, 0.0, 1.0)
     incoming.spend(1)
-    assert incoming.consume(1) == 5
+    assert incoming.consume(1, 0.0, 1.0)
+    assert incoming.grant() == 5
     assert (incoming.left, incoming.received) == (10, 5)
 
 

@@ -124,6 +124,7 @@ class Session:
     def _core(self) -> Protocol:
         t, random = self.t, stream(self.t.seed, "core")
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in t.settings.items()}
+        settings.setdefault("max_packet", 32 * 1024)  # as it was when the recordings were made
         if t.role == "client":
             return ClientProtocol(Policy.client(**settings), user=t.user, now=0.0, random=random)
         keys = [self.host_key.public]

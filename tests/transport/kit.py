@@ -56,6 +56,7 @@ def pair(*, strict: bool = True, client: Any = None, server: Any = None, **optio
     """
     names = Policy.__dataclass_fields__
     settings = {name: options.pop(name) for name in list(options) if name in names}
+    settings.setdefault("max_packet", 32 * 1024)  # many packets in little data
     made = Pair(
         Policy.client(**settings, **(client or {})), Policy.server(**settings, **(server or {})),
         **{"host_keys": (HOST_KEY,), "user_key": USER_KEY, **options},

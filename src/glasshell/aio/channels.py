@@ -158,6 +158,7 @@ class ChannelIO:
     # The streams' way to the core
 
     def _take(self, n: int) -> bytes | bytearray:
+        self.endpoint.link.touch()  # a window's size is a matter of time
         data = self.channel.read(n)
         if data:
             self.endpoint.link.wake()  # the window may have grown

@@ -35,7 +35,7 @@ from ..transport.port import Port
 from ..wire import visible
 from . import requests
 from .forwarding import OPENER, RemoteForwards
-from .window import Budget, Buffer, Chunk, Incoming, Outgoing
+from .window import MAX_WINDOW, Budget, Buffer, Chunk, Incoming, Outgoing
 
 STDERR: Final = m.DataType.STDERR.value
 MAX_TEXT: Final = 1024
@@ -238,8 +238,25 @@ class Channel:
         """`count` bytes left the buffers: grants them again, in halves of the window."""
         if self.state is State.CLOSED:
             self._shared.budget.give(count)
-        elif self.hears and (granted := self.incoming.consume(count)):
-            self._shared.port.send(m.ChannelWindowAdjust(self.peer_id, granted))
+        elif count and self.hears:
+            port, window = self._shared.port, self.incoming
+            if window.consume(count, port.now, port.round_trip):
+                self._resize(port.now)
+                if granted := window.grant():
+                    port.send(m.ChannelWindowAdjust(self.peer_id, granted))
+
+    def _resize(self, now: float) -> None:
+        """Lets a window grow that may hold the peer up, or gives back what others need more."""
+        window, shared, count = self.incoming, self._shared, len(self._shared.channels)
+        if excess := min(window.consumed, shared.budget.excess(window.size, count)):
+            window.resize(-excess, now)
+            shared.budget.give(excess)
+        elif window.holds_up and self.stdout.size + self.stderr.size <= window.size // 4:
+            wanted = min(window.size, MAX_WINDOW - window.size)
+            if more := shared.budget.more(wanted, window.size, count):
+                window.resize(more, now)
+                round_trip = shared.port.round_trip
+                shared.tell("window_grown", channel=self.id, window=window.size, round_trip=round_trip)
 
     # --- the application's side: requests and the end
 
@@ -346,6 +363,8 @@ class Channel:
             )
         self.peer_id = message.sender_channel
         self.outgoing = Outgoing(message.initial_window_size, message.maximum_packet_size)
+        port = self._shared.port
+        port.round_trip = min(port.round_trip, port.now - self.incoming.began)
         self._open()
         if self.abandoned:
             self.close()

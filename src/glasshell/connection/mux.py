@@ -275,7 +275,8 @@ class Mux:
         granted = self._shared.budget.take(wanted, len(self.channels))
         if not granted:
             return None
-        return Incoming(granted, min(policy.max_packet if max_packet is None else max_packet, granted))
+        packet = min(policy.max_packet if max_packet is None else max_packet, granted)
+        return Incoming(granted, packet, self._port.now)
 
     def _add(self, kind: str, state: State, incoming: Incoming, by: str) -> Channel:
         """A new channel under a number that no other has.

@@ -2,11 +2,16 @@
 
 Of a window that we advertised, every byte is in one of three places: `left` for the peer to send,
 waiting in a `Buffer`, or `consumed` and about to be granted again.
+
+A window that may hold the peer up grows: where what is read in a round trip is about half of it or more, it
+becomes twice as large, much as TCP sizes its own. The round trip is the shortest of the key exchanges
+and the opening of channels.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import Final, TypeAlias
 
 from ..errors import ProtocolViolation
@@ -20,6 +25,13 @@ SMALL: Final = 512
 COLLECT: Final = 32 * 1024
 """Short data is copied together up to about this many bytes."""
 
+GRANT: Final = 512 * 1024
+"""Most bytes that are read before they are granted again: of a large window much less than half."""
+
+_LIMITED: Final = 0.45
+"""The part of a window that is read in a round trip where the window may be the limit. It grants in halves at
+worst, and then no more than half of it is on its way."""
+
 Chunk: TypeAlias = memoryview | bytearray
 
 
@@ -28,14 +40,17 @@ class Budget:
 
     Half of it is set aside in equal shares, so that each of `channels` channels gets at least its
     share; of what is spare a channel gets a quarter at most, so that the first do not take it all.
+    Windows grow out of the spare half as well, and leave an eighth of it to channels that are to come;
+    where that does not do, the large ones give back what is beyond an equal part.
     """
 
-    __slots__ = ("_channels", "_share", "_total", "held")
+    __slots__ = ("_channels", "_share", "_short", "_total", "held")
 
     def __init__(self, total: int, channels: int) -> None:
         self._total = total
         self._channels = channels
         self._share = max(1, total // (2 * max(1, channels)))
+        self._short = False
         self.held = 0
 
     def take(self, wanted: int, already: int) -> int:
@@ -47,6 +62,24 @@ class Budget:
         granted = min(wanted, max(self._share, spare // 4))
         self.held += granted
         return granted
+
+    def more(self, wanted: int, size: int, open_channels: int) -> int:
+        """How many bytes of `wanted` a window of `size` may grow by while `open_channels` are open."""
+        spare = self._total - self.held - self._share * max(0, self._channels - open_channels)
+        granted = min(wanted, spare - self._total // 16)
+        self._short = granted < wanted
+        if self._short:
+            granted = min(granted, self._fair(open_channels) - size)
+        granted = max(0, granted)
+        self.held += granted
+        return granted
+
+    def excess(self, size: int, open_channels: int) -> int:
+        """How much of a window of `size` is wanted back, since another channel's found no room to grow."""
+        return max(0, size - self._fair(open_channels)) if self._short else 0
+
+    def _fair(self, open_channels: int) -> int:
+        return self._share + (self._total // 2 - self._total // 16) // max(1, open_channels)
 
     def give(self, count: int) -> None:
         """`count` bytes can neither arrive nor wait any more."""
@@ -100,16 +133,24 @@ class Buffer:
 
 
 class Incoming:
-    """The window that we advertised: `size` bytes at most on their way or unread."""
+    """The window that we advertised: `size` bytes at most on their way or unread.
 
-    __slots__ = ("consumed", "granted", "left", "max_packet", "size")
+    `holds_up` says that it may have been too small for the path.
+    """
 
-    def __init__(self, size: int, max_packet: int) -> None:
+    __slots__ = ("_count", "_since", "began", "consumed", "granted", "holds_up", "left", "max_packet", "size")
+
+    def __init__(self, size: int, max_packet: int, now: float) -> None:
+        self.began = now
         self.size = size
         self.left = size
         self.consumed = 0
         self.granted = size
         self.max_packet = max_packet
+        self.holds_up = False
+        self._since = -inf
+        self._count = 0
+        """Bytes read since then."""
 
     @property
     def received(self) -> int:
@@ -129,11 +170,25 @@ class Incoming:
             )
         self.left -= count
 
-    def consume(self, count: int) -> int:
-        """`count` bytes were read. The bytes to grant now: none until half the window was read."""
+    def consume(self, count: int, now: float, round_trip: float) -> bool:
+        """`count` bytes were read: whether it is time to `grant`, as it is once half the window was read."""
         self.consumed += count
-        if self.consumed * 2 < self.size:
-            return 0
+        self._count += count
+        passed = now - self._since
+        if passed >= round_trip:
+            self.holds_up = self._count * round_trip > self.size * passed * _LIMITED
+            self._since, self._count = now, 0
+        return self.consumed >= GRANT or self.consumed * 2 >= self.size
+
+    def resize(self, by: int, now: float) -> None:
+        """The window is `by` bytes larger, or smaller by at most what is consumed, from the next grant on."""
+        self.size += by
+        self.consumed += by
+        self.holds_up = False
+        self._since, self._count = now, 0
+
+    def grant(self) -> int:
+        """What is consumed is the peer's again: how many bytes that is."""
         granted, self.consumed = self.consumed, 0
         self.left += granted
         self.granted += granted

@@ -165,6 +165,11 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "session_ended": ("a server's session ended", "channel user status signal"),
     "channel_opening": ("a channel is being opened", "channel type by"),
     "channel_open": ("a channel is open", "channel peer type window max_packet peer_window peer_max_packet"),
+    "window_grown": (
+        "the receive window of a channel may have held the peer up and is larger from here on;"
+        " `round_trip` is the shortest seen, in seconds",
+        "channel window round_trip",
+    ),
     "channel_refused": ("a channel was refused", "channel type reason description"),
     "channel_closed": ("a channel is closed both ways", "channel type sent received"),
     "late": ("an answer did not come in the time that was given for it", "what seconds"),

@@ -62,6 +62,8 @@ class Handshake:
         self._ours: KexInit | None = None
         self._pending: Keys | None = None
         """Keys that we use already, and the peer from its NEWKEYS on."""
+        self._asked = -inf
+        """When the message was sent that the peer's next one answers."""
         self._skip_guess = False
         self._idle_rekeys = 0
         self._fresh_until = inf
@@ -233,6 +235,7 @@ class Handshake:
 
     def _on_method(self, payload: memoryview) -> None:
         assert self.exchange is not None
+        self._answered()
         self._take(self.exchange.receive(payload))
         self._tell_waiting()
         self._t.reslot()
@@ -241,6 +244,7 @@ class Handshake:
         for step in steps:
             match step:
                 case Send(message):
+                    self._asked = self._t.now
                     self._t.send_now(message)
                 case Trust(key, algorithm):
                     self._on_host_key(key, algorithm)
@@ -251,6 +255,11 @@ class Handshake:
                     self._tell_secrets(secrets)
                 case Done(keys):
                     self._use(keys)
+
+    def _answered(self) -> None:
+        """The peer could not send this before it had our last message: that took a round trip at most."""
+        self._t.round_trip = min(self._t.round_trip, self._t.now - self._asked)
+        self._asked = -inf
 
     def _on_host_key(self, key: PublicKey, algorithm: str) -> None:
         assert self.exchange is not None
@@ -315,6 +324,7 @@ class Handshake:
 
     def _on_newkeys(self, payload: memoryview) -> None:
         NewKeys.decode(payload)
+        self._answered()
         t, keys = self._t, self._pending
         assert keys is not None
         assert self.negotiated is not None

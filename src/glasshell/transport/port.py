@@ -22,6 +22,8 @@ class Port(Protocol):
     """Where to tell states; None when nobody listens: guard each use with `if port.hub`."""
     now: float
     """Seconds; the time of the call that is being worked on."""
+    round_trip: float
+    """Seconds that the peer takes to answer, at most; infinite where that is not known."""
     auth_context: str
     """The authentication method that gives numbers 60-79 their meaning; written by the auth layer."""
 

@@ -7,6 +7,7 @@ their handlers here and see of it what `port.Port` says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Final, Protocol
 
 from ..crypto.registry import Kind, find
@@ -48,6 +49,8 @@ _HOLD_LIMIT: Final = 512 * 1024
 """Bytes that may wait there all the same: a shell reads in large pieces."""
 _BEFORE_LOGIN: Final = 64 * 1024 * 1024
 """Most bytes a peer may send before it has logged in."""
+_TURN: Final = 512 * 1024
+"""Bytes of channel data in one turn of the loop: so few that they are still in the cache when they are copied."""
 _OUTPUT_BEFORE_LOGIN: Final = 256 * 1024
 """Most bytes queued towards a peer that has not logged in: strangers are many, and get little each."""
 _EXT_INFO_LIMIT: Final = {"client": 2, "server": 1}
@@ -105,6 +108,7 @@ class Transport:
         self.hub = hub
         self.now = 0.0
         self._arrived = 0.0
+        self.round_trip = inf
         self.auth_context = ""
         self.inbound = Inbound()
         self.outbound = Outbound(random)
@@ -316,7 +320,7 @@ class Transport:
         if self.kex.blocked or self.closed:
             return 0
         # A quarter is kept for replies and window adjustments.
-        return max(0, self.policy.max_output * 3 // 4 - len(self.outbound.buffer))
+        return max(0, min(_TURN, self.policy.max_output * 3 // 4) - len(self.outbound.buffer))
 
     def _seal(self, head: bytes, data: bytes | memoryview = b"") -> None:
         outbound = self.outbound
