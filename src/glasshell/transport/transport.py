@@ -50,7 +50,7 @@ _HOLD_LIMIT: Final = 512 * 1024
 _BEFORE_LOGIN: Final = 64 * 1024 * 1024
 """Most bytes a peer may send before it has logged in."""
 _TURN: Final = 512 * 1024
-"""Bytes of channel data in one turn of the loop: so few that they are still in the cache when they are copied."""
+"""Bytes of channel data in one turn of the loop: the cache has so few of them yet when they are copied."""
 _OUTPUT_BEFORE_LOGIN: Final = 256 * 1024
 """Most bytes queued towards a peer that has not logged in: strangers are many, and get little each."""
 _EXT_INFO_LIMIT: Final = {"client": 2, "server": 1}
