@@ -64,8 +64,11 @@ class Protocol:
         """The peer has closed its side of the socket, or the socket has failed with `error`."""
         self.transport.receive_eof(now, error=error)
 
-    def data_to_send(self, now: float) -> bytes | bytearray:
-        """Everything to be written now; empty: nothing. Call right before the socket call."""
+    def data_to_send(self, now: float) -> bytes | memoryview:
+        """Everything to be written now; empty: nothing. Call right before the socket call.
+
+        A view keeps its memory as it is until it is released.
+        """
         data = self.transport.data_to_send(now)
         if data and self.mux.waiting and not self.transport.closed:
             self.transport.guard(self.mux.resume_writing)

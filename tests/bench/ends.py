@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 BLOCK = 1 << 20
 READ = 1 << 18
@@ -74,11 +74,6 @@ def spent(began: tuple[float, float]) -> str:
     return json.dumps({"seconds": time.perf_counter() - began[0], "cpu": time.process_time() - began[1]})
 
 
-def file_of(path: str) -> TextIO:
-    """As `--trace` opens it."""
-    return Path(path).open("w", encoding="utf-8")
-
-
 async def client_ours(
     way: str, size: int, host: str, port: int, user: str, folder: Path, cipher: str, options: list[str]
 ) -> None:
@@ -87,14 +82,14 @@ async def client_ours(
     import glasshell
     from glasshell.keys.public import load_public_key
     from glasshell.policy import Policy
-    from glasshell.views.jsonl import JsonLines
+    from glasshell.views.trace import open_trace
 
     host_key = load_public_key((folder / "host_ed25519.pub").read_text())[0]
     shell = "command" in options
     trace = next((option[6:] for option in options if option.startswith("trace=")), "")
     policy = Policy.client(ciphers=(cipher,), host_key_algorithms=("ssh-ed25519",))
     with contextlib.ExitStack() as stack:
-        sinks = [JsonLines(stack.enter_context(file_of(trace)).write)] if trace else []
+        sinks = [stack.enter_context(contextlib.closing(open_trace(trace)))] if trace else []
         connecting = glasshell.connect(
             host, port, user=user, agent=None, keys=[folder / "user_ed25519"], known_hosts=host_key,
             policy=policy, sinks=sinks,

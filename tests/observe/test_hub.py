@@ -210,7 +210,7 @@ def test_who_hears_states_hears_no_messages() -> None:
 
 
 def test_nobody_hears_what_there_is_not() -> None:
-    with pytest.raises(ValueError, match="a sink hears keys, records, states, wire, not thoughts"):
+    with pytest.raises(ValueError, match="a sink hears keys, lengths, records, states, wire, not thoughts"):
         Hub(Tap("thoughts"))
 
 

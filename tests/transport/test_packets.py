@@ -119,8 +119,9 @@ def test_padding_is_drawn_from_the_random_source() -> None:
 def forged(combination: str, length: int, padding: int, rest: bytes) -> bytes:
     """A packet whose fields say what they should not, sealed all the same."""
     sealer, _ = keyed(combination)
-    out = bytearray()
-    sealer.seal_into(0, struct.pack(">IB", length, padding) + rest, out)
+    packet = struct.pack(">IB", length, padding) + rest
+    out = bytearray(len(packet) + sealer.tag_size)
+    sealer.seal_into(0, packet, memoryview(out))
     return bytes(out)
 
 

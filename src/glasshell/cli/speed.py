@@ -260,7 +260,7 @@ def _packets(
     return {f"seal {label}": done / sealing, f"open {label}": done / opening}
 
 
-def _sealed(outbound: Outbound, payload: bytes, times: int) -> bytes | bytearray:
+def _sealed(outbound: Outbound, payload: bytes, times: int) -> bytes | memoryview:
     for _ in range(times):
         outbound.seal(payload)
     return outbound.take()

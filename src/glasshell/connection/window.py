@@ -25,12 +25,16 @@ SMALL: Final = 512
 COLLECT: Final = 32 * 1024
 """Short data is copied together up to about this many bytes."""
 
-GRANT: Final = 512 * 1024
+GRANT: Final = 1024 * 1024
 """Most bytes that are read before they are granted again: of a large window much less than half."""
 
 _LIMITED: Final = 0.45
 """The part of a window that is read in a round trip where the window may be the limit. It grants in halves at
 worst, and then no more than half of it is on its way."""
+
+_PROGRAMS: Final = 0.001
+"""Seconds of a round trip that two programs may take, and no path. Where that is all, a larger window would
+only put more data into queues, beyond what the processor's cache holds."""
 
 Chunk: TypeAlias = memoryview | bytearray
 
@@ -176,7 +180,8 @@ class Incoming:
         self._count += count
         passed = now - self._since
         if passed >= round_trip:
-            self.holds_up = self._count * round_trip > self.size * passed * _LIMITED
+            path = round_trip - _PROGRAMS
+            self.holds_up = self._count * path > self.size * passed * _LIMITED
             self._since, self._count = now, 0
         return self.consumed >= GRANT or self.consumed * 2 >= self.size
 

@@ -31,6 +31,8 @@ from ..wire import Secret
 
 Buffer = bytes | bytearray
 """A packet to seal."""
+Read = bytes | bytearray | memoryview
+"""Where a packet to open lies."""
 
 _U32: Final = struct.Struct(">I")
 _NONCE: Final = struct.Struct(">4sQ")
@@ -51,8 +53,8 @@ class Sealer(Protocol):
     aad_length: int
     tag_size: int
 
-    def seal_into(self, seq: int, packet: Buffer, out: bytearray) -> None:
-        """Appends the wire form of `packet` to `out`.
+    def seal_into(self, seq: int, packet: Buffer, out: memoryview) -> None:
+        """Fills `out`, which is `tag_size` bytes longer, with the wire form of `packet`.
 
         `packet` is the whole of RFC 4253 §6 in clear: uint32 packet_length, padding_length, payload
         and padding; `seq` is its sequence number. Raises UsageError where the keys are used up.
@@ -71,14 +73,14 @@ class Opener(Protocol):
     tag_size: int
     head_size: int
 
-    def packet_length(self, seq: int, buffer: bytearray, offset: int) -> int:
+    def packet_length(self, seq: int, buffer: Read, offset: int) -> int:
         """The packet_length of the packet at `offset`, as the peer wrote it: not checked in any way.
 
         Needs `head_size` bytes from `offset`. Asking again for the same packet gives the same answer.
         """
         ...
 
-    def open(self, seq: int, buffer: bytearray, offset: int, packet_length: int) -> bytes:
+    def open(self, seq: int, buffer: Read, offset: int, packet_length: int) -> bytes:
         """Verifies and opens the packet at `offset`: padding_length, payload and padding in clear.
 
         Needs 4 + `packet_length` + `tag_size` bytes from `offset`, and `packet_length` asked before.
@@ -124,15 +126,15 @@ class Null:
     tag_size = 0
     head_size = 4
 
-    def seal_into(self, seq: int, packet: Buffer, out: bytearray) -> None:
-        """Appends `packet` as it is."""
-        out += packet
+    def seal_into(self, seq: int, packet: Buffer, out: memoryview) -> None:
+        """Copies `packet` as it is."""
+        out[:] = packet
 
-    def packet_length(self, seq: int, buffer: bytearray, offset: int) -> int:
+    def packet_length(self, seq: int, buffer: Read, offset: int) -> int:
         """See `Opener.packet_length`."""
         return int(_U32.unpack_from(buffer, offset)[0])
 
-    def open(self, seq: int, buffer: bytearray, offset: int, packet_length: int) -> bytes:
+    def open(self, seq: int, buffer: Read, offset: int, packet_length: int) -> bytes:
         """See `Opener.open`; never fails."""
         with memoryview(buffer) as view:
             return bytes(view[offset + 4 : offset + 4 + packet_length])
@@ -158,16 +160,15 @@ class GcmSealer(_Gcm):
 
     __slots__ = ()
 
-    def seal_into(self, seq: int, packet: Buffer, out: bytearray) -> None:
+    def seal_into(self, seq: int, packet: Buffer, out: memoryview) -> None:
         """See `Sealer.seal_into`."""
         counter = self._counter
         if counter >= _COUNTER_END:
             raise UsageError("the AES-GCM counter is used up before a rekey", clause="RFC 5647 7.1")
         self._counter = counter + 1
         head = packet[:4]
-        with memoryview(packet) as view:
-            out += head
-            out += self._aead.encrypt(_NONCE.pack(self._fixed, counter), view[4:], head)
+        out[:4] = head
+        self._aead.encrypt_into(_NONCE.pack(self._fixed, counter), memoryview(packet)[4:], head, out[4:])
 
 
 class GcmOpener(_Gcm):
@@ -179,11 +180,11 @@ class GcmOpener(_Gcm):
         """Passes over packets that nobody has: for a reader of captures; a connection never does."""
         self._counter += packets
 
-    def packet_length(self, seq: int, buffer: bytearray, offset: int) -> int:
+    def packet_length(self, seq: int, buffer: Read, offset: int) -> int:
         """See `Opener.packet_length`."""
         return int(_U32.unpack_from(buffer, offset)[0])
 
-    def open(self, seq: int, buffer: bytearray, offset: int, packet_length: int) -> bytes:
+    def open(self, seq: int, buffer: Read, offset: int, packet_length: int) -> bytes:
         """See `Opener.open`."""
         counter = self._counter
         if counter >= _COUNTER_END:
@@ -231,20 +232,19 @@ class ChaChaSealer(_ChaCha):
 
     __slots__ = ()
 
-    def seal_into(self, seq: int, packet: Buffer, out: bytearray) -> None:
+    def seal_into(self, seq: int, packet: Buffer, out: memoryview) -> None:
         """See `Sealer.seal_into`."""
         nonce = seq.to_bytes(16, "big")
         self._length.reset_nonce(nonce)
         self._payload.reset_nonce(nonce)
         poly = Poly1305(self._payload.update(_POLY_BLOCK)[:32])
         head = self._length.update(packet[:4])
-        with memoryview(packet) as view:
-            body = self._payload.update(view[4:])
-        poly.update(head)
-        poly.update(body)
-        out += head
-        out += body
-        out += poly.finalize()
+        size = len(packet)
+        body = out[4:size]
+        self._payload.update_into(memoryview(packet)[4:], body)
+        out[:4] = head
+        poly.update(out[:size])
+        out[size:] = poly.finalize()
 
 
 class ChaChaOpener(_ChaCha):
@@ -252,12 +252,12 @@ class ChaChaOpener(_ChaCha):
 
     __slots__ = ()
 
-    def packet_length(self, seq: int, buffer: bytearray, offset: int) -> int:
+    def packet_length(self, seq: int, buffer: Read, offset: int) -> int:
         """See `Opener.packet_length`."""
         self._length.reset_nonce(seq.to_bytes(16, "big"))
         return int.from_bytes(self._length.update(buffer[offset : offset + 4]), "big")
 
-    def open(self, seq: int, buffer: bytearray, offset: int, packet_length: int) -> bytes:
+    def open(self, seq: int, buffer: Read, offset: int, packet_length: int) -> bytes:
         """See `Opener.open`; the tag is verified before anything but packet_length is decrypted."""
         self._payload.reset_nonce(seq.to_bytes(16, "big"))
         key = self._payload.update(_POLY_BLOCK)[:32]
@@ -292,14 +292,14 @@ class CtrEtmSealer(_Ctr):
     __slots__ = ()
     aad_length = 4
 
-    def seal_into(self, seq: int, packet: Buffer, out: bytearray) -> None:
+    def seal_into(self, seq: int, packet: Buffer, out: memoryview) -> None:
         """See `Sealer.seal_into`."""
         head = packet[:4]
-        with memoryview(packet) as view:
-            body = self._stream.update(view[4:])
-        out += head
-        out += body
-        out += self._mac.tag(seq, head, body)
+        body = self._stream.update(memoryview(packet)[4:])
+        size = len(packet)
+        out[:4] = head
+        out[4:size] = body
+        out[size:] = self._mac.tag(seq, head, body)
 
 
 class CtrEtmOpener(_Ctr):
@@ -309,11 +309,11 @@ class CtrEtmOpener(_Ctr):
     aad_length = 4
     head_size = 4
 
-    def packet_length(self, seq: int, buffer: bytearray, offset: int) -> int:
+    def packet_length(self, seq: int, buffer: Read, offset: int) -> int:
         """See `Opener.packet_length`."""
         return int(_U32.unpack_from(buffer, offset)[0])
 
-    def open(self, seq: int, buffer: bytearray, offset: int, packet_length: int) -> bytes:
+    def open(self, seq: int, buffer: Read, offset: int, packet_length: int) -> bytes:
         """See `Opener.open`."""
         body = offset + 4
         end = body + packet_length
@@ -330,10 +330,11 @@ class CtrSealer(_Ctr):
     __slots__ = ()
     aad_length = 0
 
-    def seal_into(self, seq: int, packet: Buffer, out: bytearray) -> None:
+    def seal_into(self, seq: int, packet: Buffer, out: memoryview) -> None:
         """See `Sealer.seal_into`."""
-        out += self._stream.update(packet)
-        out += self._mac.tag(seq, packet, b"")
+        size = len(packet)
+        out[:size] = self._stream.update(packet)
+        out[size:] = self._mac.tag(seq, packet, b"")
 
 
 class CtrOpener(_Ctr):
@@ -347,14 +348,14 @@ class CtrOpener(_Ctr):
         super().__init__(key, iv, mac)
         self._first = b""
 
-    def packet_length(self, seq: int, buffer: bytearray, offset: int) -> int:
+    def packet_length(self, seq: int, buffer: Read, offset: int) -> int:
         """See `Opener.packet_length`."""
         # The key stream moves on with every block, so the block is kept until `open`.
         if not self._first:
             self._first = self._stream.update(buffer[offset : offset + self.block_size])
         return int.from_bytes(self._first[:4], "big")
 
-    def open(self, seq: int, buffer: bytearray, offset: int, packet_length: int) -> bytes:
+    def open(self, seq: int, buffer: Read, offset: int, packet_length: int) -> bytes:
         """See `Opener.open`."""
         first, self._first = self._first, b""
         end = offset + 4 + packet_length

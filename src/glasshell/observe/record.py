@@ -19,6 +19,8 @@ from ..wire import Secret
 class MessageRecord:
     """One binary packet (RFC 4253 §6), payload in clear, secret fields zeroed.
 
+    `left_out` bytes are missing at the payload's end: where all sinks hear "lengths" only, a channel's data.
+
     `epoch` counts the NEWKEYS before it in its direction (0: sent in clear). `context` selects the
     meaning of numbers 30-49 and 60-79. Lengths are bytes: `packet_length` and `padding_length` as
     in the packet, `wire_length` with length field and MAC.
@@ -34,6 +36,7 @@ class MessageRecord:
     packet_length: int
     padding_length: int
     wire_length: int
+    left_out: int = 0
 
 
 @slotted

@@ -26,14 +26,24 @@ MAX_SEQUENCE: Final = 1 << 32
 _HEAD: Final = struct.Struct(">IB")
 _PADDING_POOL: Final = 256
 """Random bytes drawn at once: a call for each packet would cost more, a page for each connection too."""
-_COMPACT: Final = 256 * 1024
+_LARGE: Final = 32 * 1024
+"""Bytes of output from which on memory is used again: fresh pages cost as much as sealing what fills them."""
+_BLOCK: Final = 768 * 1024
+"""Bytes of such a block: a turn's data, and what comes beside it."""
+_NOTHING: Final = memoryview(b"")
+_NO_BLOCK: Final = bytearray()
 
 
 class Outbound:
-    """What we send: seals payloads into `buffer`, which `data_to_send` hands over whole."""
+    """What we send: seals payloads into one block of memory, which `take` hands over whole."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
-        self.buffer = bytearray()
+        self._block = _NO_BLOCK
+        self._view = _NOTHING
+        self._end = 0
+        """How much of the block is filled."""
+        self._spare: bytearray | None = None
+        """A large block that was given out, for when nobody looks at it any more."""
         self.seq = 0
         self.epoch = 0
         self.sealer: Sealer = Null()
@@ -62,11 +72,29 @@ class Outbound:
         if size + padding < 16:  # §6: a packet has 16 bytes at least
             padding += block
         packet = b"".join((_HEAD.pack(size + padding - 4, padding), head, data, self._pad(padding)))
-        before = len(self.buffer)
-        sealer.seal_into(self.seq, packet, self.buffer)
-        wire = len(self.buffer) - before
+        wire = size + padding + sealer.tag_size
+        self._make_room(wire)
+        end = self._end + wire
+        sealer.seal_into(self.seq, packet, self._view[self._end : end])
+        self._end = end
         self._count(wire)
         return size + padding - 4, padding, wire
+
+    @property
+    def buffer(self) -> memoryview:
+        """What waits to be taken."""
+        return self._view[: self._end]
+
+    def append(self, data: bytes) -> None:
+        """Adds what is no packet: the identification."""
+        self._make_room(len(data))
+        self._view[self._end : self._end + len(data)] = data
+        self._end += len(data)
+        self.total_bytes += len(data)
+
+    def clear(self) -> None:
+        """Drops what waits."""
+        self._end = 0
 
     def install(self, sealer: Sealer, *, reset_seq: bool) -> None:
         """New keys from the next packet on; strict key exchange begins again at sequence number 0."""
@@ -76,12 +104,39 @@ class Outbound:
         if reset_seq:
             self.seq = 0
 
-    def take(self) -> bytes | bytearray:
-        """Everything sealed so far; the buffer is empty after it."""
-        if not self.buffer:
+    def take(self) -> bytes | memoryview:
+        """Everything sealed so far; nothing waits after it. It stays as it is while a view of it is left."""
+        if not self._end:
             return b""
-        out, self.buffer = self.buffer, bytearray()
+        out = self._view[: self._end]
+        # What sends little keeps no memory: thousands of connections do.
+        self._spare = self._block if self._end >= _LARGE else None
+        self._block, self._view, self._end = _NO_BLOCK, _NOTHING, 0
         return out
+
+    def _make_room(self, count: int) -> None:
+        """[hot] Sees that `count` bytes more fit."""
+        size = self._end + count
+        if size <= len(self._block):
+            return
+        if size < _LARGE:
+            block = bytearray(max(1024, 2 * size))
+        else:
+            block = self._recycled(size) or bytearray(max(_BLOCK, 2 * self._end, size))
+        view = memoryview(block)
+        view[: self._end] = self._view[: self._end]
+        self._block, self._view = block, view
+
+    def _recycled(self, size: int) -> bytearray | None:
+        spare, self._spare = self._spare, None
+        if spare is None or len(spare) < size:
+            return None
+        try:
+            spare.pop()  # what somebody looks at cannot be resized
+        except BufferError:
+            return None
+        spare.append(0)
+        return spare
 
     def _count(self, wire: int) -> None:
         self.seq += 1
@@ -118,18 +173,64 @@ class Inbound:
         self.total_bytes = 0
         self.lengths = (0, 0, 0)
         """packet_length, padding_length and bytes on the wire of the last packet."""
-        self._buffer = bytearray()
+        self._buffer: memoryview = _NOTHING
+        """What is looked at: memory of ours, or what was lent."""
         self._offset = 0
+        self._end = 0
+        self._lent: memoryview = _NOTHING
+        """What was lent and is not looked at yet: it follows behind a packet whose beginning is kept."""
+        self._borrowed = False
+        """Whether `_buffer` was lent."""
         self._expected = 0
         """packet_length of the packet under way; 0: not known yet."""
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Takes bytes of the socket."""
-        self._buffer += data
+        self._append(memoryview(data))
+
+    def lend(self, data: bytes | bytearray | memoryview) -> None:
+        """As `feed`, without copying: call `keep` before `data` changes."""
+        self._lent = memoryview(data)
+
+    def keep(self) -> None:
+        """Copies what was lent and is not opened."""
+        if self._offset == self._end:
+            self._buffer, self._offset, self._end = _NOTHING, 0, 0
+        elif self._borrowed:
+            rest, self._buffer = self._buffer[self._offset : self._end], _NOTHING
+            self._offset = self._end = 0
+            self._append(rest)
+        self._borrowed = False
+        if self._lent:
+            lent, self._lent = self._lent, _NOTHING
+            self._append(lent)
 
     def buffered(self) -> int:
         """Bytes taken and not yet opened."""
-        return len(self._buffer) - self._offset
+        return self._end - self._offset + len(self._lent)
+
+    def _append(self, data: memoryview) -> None:
+        have, count = self._end - self._offset, len(data)
+        if not count:
+            return
+        if self._borrowed or self._end + count > len(self._buffer):
+            size = max(have + count, 2 * have)
+            if self._expected:
+                size = max(size, 4 + self._expected + self.opener.tag_size)
+            fresh = memoryview(bytearray(size))
+            fresh[:have] = self._buffer[self._offset : self._end]
+            self._buffer, self._offset, self._end, self._borrowed = fresh, 0, have, False
+        self._buffer[self._end : self._end + count] = data
+        self._end += count
+
+    def _refill(self, wanted: int) -> bool:
+        """Completes what is kept to `wanted` bytes out of what was lent, or looks at that."""
+        if not self._lent:
+            return False
+        missing = wanted - (self._end - self._offset)
+        part, self._lent = self._lent[:missing], self._lent[missing:]
+        self._append(part)
+        return len(part) == missing
 
     def next(self) -> memoryview | None:
         """The payload of the next packet, or None where more bytes are needed.
@@ -137,18 +238,19 @@ class Inbound:
         Raises MalformedMessage, IntegrityError, LimitExceeded, ProtocolViolation.
         """
         opener = self.opener
-        available = len(self._buffer) - self._offset
+        if self._offset == self._end:
+            self._buffer, self._offset, self._end = self._lent, 0, len(self._lent)
+            self._lent, self._borrowed = _NOTHING, True
         length = self._expected
         if not length:
-            if available < opener.head_size:
-                self._compact()
+            head = opener.head_size
+            if self._end - self._offset < head and not self._refill(head):
                 return None
             length = self._expected = self._checked(
                 opener.packet_length(self.seq, self._buffer, self._offset)
             )
         total = 4 + length + opener.tag_size
-        if available < total:
-            self._compact()
+        if self._end - self._offset < total and not self._refill(total):
             return None
         plain = opener.open(self.seq, self._buffer, self._offset, length)
         self._offset += total
@@ -187,9 +289,9 @@ class Inbound:
 
     def rest(self) -> bytes:
         """Takes back what was fed and not opened."""
-        left = bytes(self._buffer[self._offset :])
-        self._buffer.clear()
-        self._offset = self._expected = 0
+        left = bytes(self._buffer[self._offset : self._end]) + bytes(self._lent)
+        self._buffer = self._lent = _NOTHING
+        self._offset = self._end = self._expected = 0
         return left
 
     def install(self, opener: Opener, *, reset_seq: bool) -> None:
@@ -227,12 +329,3 @@ class Inbound:
         self.key_bytes += wire
         self.key_packets += 1
         self.total_bytes += wire
-
-    def _compact(self) -> None:
-        """Nothing more to open now: makes room, seldom enough not to move a long tail each time."""
-        if self._offset == len(self._buffer):
-            self._buffer.clear()
-            self._offset = 0
-        elif self._offset >= _COMPACT:
-            del self._buffer[: self._offset]
-            self._offset = 0

@@ -164,8 +164,7 @@ class Transport:
         """Queues our identification and KEXINIT; a side need not wait for the other's (§4.2, §7.1)."""
         self._set_now(now)
         line = self.ours.line
-        self.outbound.buffer += line + b"\r\n"
-        self.outbound.total_bytes += len(line) + 2
+        self.outbound.append(line + b"\r\n")
         if self.hub:
             self.hub.state("identification_sent", line=line.decode(), length=len(line) + 2)
         if self.policy.early_kexinit:
@@ -183,10 +182,11 @@ class Transport:
             if self.phase is Phase.IDENTIFICATION:
                 self._read_identification(data)
             else:
-                self.inbound.feed(data)
+                self.inbound.lend(data)
                 self._pump()
         except Exception as error:
             self._caught(error)
+        self.inbound.keep()
         if self.hub is not None:
             self.hub.settle(0 if self.agenda.held or self.closed else self.inbound.buffered())
 
@@ -202,7 +202,7 @@ class Transport:
         where = f" during {self.phase.value}" if self.phase is not Phase.CONNECTION else ""
         self.fail(ConnectionLost(f"the peer closed the connection{where}", hint=self._eof_hint()))
 
-    def data_to_send(self, now: float) -> bytes | bytearray:
+    def data_to_send(self, now: float) -> bytes | memoryview:
         """What is to be written to the socket now, all of it; empty: nothing.
 
         Call right before the socket call: it gives what is sent its time.
@@ -275,7 +275,7 @@ class Transport:
         length, padding, wire = inbound.lengths
         self.hub.message(
             sent=False, seq=(inbound.seq - 1) % (1 << 32), epoch=inbound.epoch,
-            context=self._context(payload[0]), payload=bytes(payload),
+            context=self._context(payload[0]), payload=payload,
             packet_length=length, padding_length=padding, wire_length=wire, at=self._arrived,
         )  # fmt: skip
 
@@ -327,9 +327,8 @@ class Transport:
         seq, epoch = outbound.seq, outbound.epoch
         length, padding, wire = outbound.seal(head, data)
         if self.hub is not None:
-            payload = b"".join((head, data)) if data else head
             self.hub.message(
-                sent=True, seq=seq, epoch=epoch, context=self._context(head[0]), payload=payload,
+                sent=True, seq=seq, epoch=epoch, context=self._context(head[0]), payload=head, data=data,
                 packet_length=length, padding_length=padding, wire_length=wire,
             )  # fmt: skip
 
@@ -485,7 +484,7 @@ class Transport:
         try:
             self.send_now(Disconnect(reason, description))
         except Exception:
-            self.outbound.buffer.clear()  # the cipher itself failed: nothing more may leave
+            self.outbound.clear()  # the cipher itself failed: nothing more may leave
             return
         if self.hub:
             self.hub.state("disconnect", sent=True, reason=reason, description=description)

@@ -14,15 +14,16 @@ MODE: Final = 0o600
 
 
 def open_private(
-    path: str | os.PathLike[str], what: str, *, append: bool = False, new: bool = False
+    path: str | os.PathLike[str], what: str, *, append: bool = False, new: bool = False, buffering: int = 1
 ) -> IO[str]:
     """`path` opened for writing, line by line, in UTF-8; emptied, unless it is to `append`.
 
     `new`: the file may not exist yet, and its last part may be no link. `what` names it in the error.
+    `buffering` as open(): with -1 the writer says when.
     Raises ConfigError where it cannot be written.
     """
     descriptor = open_descriptor(path, what, append=append, new=new)
-    return os.fdopen(descriptor, "a" if append else "w", buffering=1, encoding="utf-8", newline="\n")
+    return os.fdopen(descriptor, "a" if append else "w", buffering=buffering, encoding="utf-8", newline="\n")
 
 
 def open_descriptor(

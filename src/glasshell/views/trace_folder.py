@@ -99,6 +99,8 @@ def _private_folder(path: Path) -> None:
 class ConnectionTrace:
     """A sink that writes one connection's records as JSON lines to a file that has a limit."""
 
+    hears = JsonLines.hears
+
     def __init__(self, path: Path, limit: int, ended: Callable[[], None]) -> None:
         """A new file; `ended` is called when it is closed. Raises OSError."""
         self._descriptor: int | None = private_descriptor(path, new=True)
