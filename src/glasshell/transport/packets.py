@@ -32,6 +32,9 @@ _BLOCK: Final = 768 * 1024
 """Bytes of such a block: a turn's data, and what comes beside it."""
 _NOTHING: Final = memoryview(b"")
 _NO_BLOCK: Final = bytearray()
+_MOST_SPARES: Final = 4
+_spares: list[bytearray] = []
+"""Blocks that were given out; all connections share them, so that one that is idle keeps none."""
 
 
 class Outbound:
@@ -42,8 +45,6 @@ class Outbound:
         self._view = _NOTHING
         self._end = 0
         """How much of the block is filled."""
-        self._spare: bytearray | None = None
-        """A large block that was given out, for when nobody looks at it any more."""
         self.seq = 0
         self.epoch = 0
         self.sealer: Sealer = Null()
@@ -109,8 +110,8 @@ class Outbound:
         if not self._end:
             return b""
         out = self._view[: self._end]
-        # What sends little keeps no memory: thousands of connections do.
-        self._spare = self._block if self._end >= _LARGE else None
+        if self._end >= _LARGE and len(_spares) < _MOST_SPARES:
+            _spares.append(self._block)
         self._block, self._view, self._end = _NO_BLOCK, _NOTHING, 0
         return out
 
@@ -122,21 +123,10 @@ class Outbound:
         if size < _LARGE:
             block = bytearray(max(1024, 2 * size))
         else:
-            block = self._recycled(size) or bytearray(max(_BLOCK, 2 * self._end, size))
+            block = _recycled(size) or bytearray(max(_BLOCK, 2 * self._end, size))
         view = memoryview(block)
         view[: self._end] = self._view[: self._end]
         self._block, self._view = block, view
-
-    def _recycled(self, size: int) -> bytearray | None:
-        spare, self._spare = self._spare, None
-        if spare is None or len(spare) < size:
-            return None
-        try:
-            spare.pop()  # what somebody looks at cannot be resized
-        except BufferError:
-            return None
-        spare.append(0)
-        return spare
 
     def _count(self, wire: int) -> None:
         self.seq += 1
@@ -153,6 +143,17 @@ class Outbound:
             self._padding, self._used = self._random(_PADDING_POOL), 0
         self._used += count
         return self._padding[self._used - count : self._used]
+
+
+def _recycled(size: int) -> bytearray | None:
+    """A block of at least `size` bytes that was given out and that nobody looks at any more."""
+    try:
+        spare = _spares.pop()
+        spare.pop()  # what somebody looks at cannot be resized
+    except (IndexError, BufferError):
+        return None
+    spare.append(0)
+    return spare if len(spare) >= size else None
 
 
 class Inbound:
