@@ -107,7 +107,7 @@ def merged(old: list[Table], new: list[Table]) -> list[Table]:
 def write(described: dict[str, str], tables: list[Table]) -> None:
     """docs/performance.md and docs/performance.svg."""
     shown = ("processor", "Python", "openssh-9.2", "openssh-10.6")
-    about = " · ".join(described[name].split(" of them")[0] for name in shown if name in described)
+    about = " · ".join(described[name].split(", for")[0] for name in shown if name in described)
     (ROOT / "docs/performance.md").write_text(page(described, tables), "utf-8")
     (ROOT / "docs/performance.svg").write_text(plot(tables, about), "utf-8")
     print("docs/performance.md and docs/performance.svg are written")

@@ -18,7 +18,7 @@ PROGRAMS = {"openssh-9.2": ("ssh", "-V"), "openssh-10.6": ("ssh", "-V"), "tshark
 def machine() -> dict[str, str]:
     """Names and values, in the order in which they are printed."""
     found = {
-        "processor": f"{_processor()}, {os.cpu_count()} of them, for both ends and the line between",
+        "processor": f"{os.cpu_count()} × {_processor()}, for both ends and the line between them",
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
     }
@@ -37,7 +37,7 @@ def _processor() -> str:
         match = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text("utf-8"))
     except OSError:
         match = None
-    return match[1].strip() if match else platform.machine()
+    return match[1].strip().removesuffix(" Processor") if match else platform.machine()
 
 
 def _package(name: str) -> str:
