@@ -25,6 +25,15 @@ FLAGS: Final = ("-f", "-ttt", "-xx", "-s", "300000", "-e", "trace=network,read,w
 UNDECIDED: Final = 32_768
 """Bytes of a socket that are kept until it shows whether it speaks SSH."""
 
+MAX_UNDECIDED: Final = 16 << 20
+"""The same of all sockets together."""
+
+MAX_CALLS: Final = 4_096
+"""Calls of a socket that are kept so long."""
+
+CALL: Final = 1_000
+"""What a call takes beside its bytes, about, in bytes."""
+
 MAX_PROCESSES: Final = 1_024
 """Processes that are remembered; the oldest gives way."""
 
@@ -33,6 +42,9 @@ MAX_DESCRIPTORS: Final = 1_024
 
 MAX_LEFT: Final = 64
 """Descriptors that a process has closed, and a child not yet seen may have inherited."""
+
+MAX_PAIR: Final = 1_000
+"""Bytes of the arguments of pipe and socketpair in which the two descriptors are sought."""
 
 MAX_CHILDREN: Final = 100_000
 """Processes whose parent is taken down before reading."""
@@ -48,13 +60,15 @@ _MAKERS: Final = frozenset({
 
 _FORKS: Final = frozenset({"clone", "clone3", "fork", "vfork"})
 
+# Bounded, so that a line of any kind costs no more steps than it has bytes.
 _ADDRESS: Final = re.compile(
-    rb"sa_family=AF_INET6?, sin6?_port=htons\((\d{1,5})\),[^\"]*\"((?:[^\"\\]|\\.)*)\"", re.DOTALL
+    rb"sa_family=AF_INET6?, sin6?_port=htons\((\d{1,5})\),[^\"]{0,100}\"((?:[^\"\\]|\\.){0,400}+)\"",
+    re.DOTALL,
 )
 _LABEL: Final = re.compile(rb"TCP(?:v6)?:\[(\[[^]]+\]|[\d.]+):(\d{1,5})->(\[[^]]+\]|[\d.]+):(\d{1,5})\]")
 _INODE: Final = re.compile(rb"(?:socket|TCP|TCPv6):\[(\d+)\]")
-_PAIR: Final = re.compile(rb"\[(\d{1,10})(?:<.*?>)?, (\d{1,10})(?:<.*?>)?\]")
-_CHILD: Final = re.compile(rb"^(?:\[pid +)?(\d{1,10}).*--- SIGCHLD \{.*si_pid=(\d{1,10})")
+_PAIR: Final = re.compile(rb"\[(\d{1,10})(?:<[^,]{0,200}?>)?, (\d{1,10})(?:<[^,]{0,200}?>)?\]")
+_CHILD: Final = re.compile(rb"^(?:\[pid +)?(\d{1,10})[^-]{0,60}--- SIGCHLD \{[^}]{0,200}?si_pid=(\d{1,10})")
 
 _PIPES: Final = (b"pipe:", b"UNIX", b"socket:")
 
@@ -70,8 +84,8 @@ class _Socket:
     """
 
     __slots__ = (
-        "closed", "dropped", "ended", "first_sent", "heard", "local", "made", "maker", "positions", "proven",
-        "remote", "stream", "user", "waiting",
+        "closed", "dropped", "ended", "first_sent", "heard", "keeper", "local", "made", "maker", "positions",
+        "proven", "remote", "stream", "user", "waiting",
     )  # fmt: skip
 
     def __init__(self, proven: bool) -> None:
@@ -88,6 +102,7 @@ class _Socket:
         self.ended = [False, False]
         self.closed: Frame | None = None
         self.user = -1
+        self.keeper: _Process | None = None  # who had it last time somebody asked
 
 
 class _Process:
@@ -130,6 +145,9 @@ class StraceSource:
         self._now = 0.0
         self._labels: dict[bytes, _Socket] = {}
         self._streams: list[_Socket] = []
+        self._undecided: dict[_Socket, int] = {}
+        """What is kept of each socket of which nobody knows yet whether it speaks SSH, in bytes."""
+        self._kept = 0
         self._out: list[Event] = []
         self._do: dict[str, Callable[[_Process, Syscall], None]] = {
             **dict.fromkeys(_READS | _WRITES, self._moved), **dict.fromkeys(_MAKERS, self._opened_other),
@@ -256,7 +274,7 @@ class StraceSource:
 
     def _pair(self, process: _Process, call: Syscall) -> None:
         """A client that has a ProxyCommand makes two pipes, or a pair of sockets, and speaks through them."""
-        found = _PAIR.search(call.arguments) if call.result == 0 else None
+        found = _PAIR.search(call.arguments, 0, MAX_PAIR) if call.result == 0 else None
         if found is None:
             return
         if process.pipes is None or process.pipes.waiting != []:
@@ -299,11 +317,19 @@ class StraceSource:
             return
         if call is not None:
             socket.closed = self._frame(socket, call, True, Piece(b"", 0))
-        if any(socket in process.fds.values() for process in self._processes.values()):
+        if all(socket.ended) or self._is_kept(socket):
             return
         frame = socket.closed or self._last(socket, True)
         self._ended(socket, True, "fin", frame)
         self._ended(socket, False, "end", frame)
+
+    def _is_kept(self, socket: _Socket) -> bool:
+        """Whether a process has it; who had it last time is asked first."""
+        last = socket.keeper
+        if last is not None and last in self._processes.values() and socket in last.fds.values():
+            return True
+        socket.keeper = next((each for each in self._processes.values() if socket in each.fds.values()), None)
+        return socket.keeper is not None
 
     # -- sockets ---------------------------------------------------------------------------------
 
@@ -423,6 +449,7 @@ class StraceSource:
         socket.waiting.append((call, sent, pieces))
         for piece in pieces:
             socket.heard[sent] += piece.data
+        self._keep(socket, len(call.arguments) + CALL)
         beginnings = [_speaks(text) for text in socket.heard]
         # One that was there before the trace began may be in the middle: whoever listens must judge.
         old = socket.made is None and socket.remote != _NOWHERE
@@ -431,15 +458,28 @@ class StraceSource:
             return True
         # A server may say other lines first (RFC 4253 §4.2); of what may be any file we expect no such thing.
         maybe = all(b"SSH-".startswith(text[:4]) or socket.proven for text in socket.heard)
-        if not maybe or sum(map(len, socket.heard)) > UNDECIDED:
-            socket.waiting = None
-            socket.heard = [b"", b""]
+        long = sum(map(len, socket.heard)) > UNDECIDED or len(socket.waiting) > MAX_CALLS
+        if not maybe or long:
+            self._let_go(socket)
             return maybe and socket.proven
+        while self._kept > MAX_UNDECIDED:
+            self._let_go(next(iter(self._undecided)))
+            note(self._problems, "sockets too many at once that show not what they speak", call.line)
         return True
 
-    def _open(self, socket: _Socket) -> None:
-        waiting, socket.waiting = socket.waiting or [], None
+    def _keep(self, socket: _Socket, size: int) -> None:
+        self._undecided[socket] = self._undecided.get(socket, 0) + size
+        self._kept += size
+
+    def _let_go(self, socket: _Socket) -> None:
+        """Nothing more is kept of `socket`, whatever it is."""
+        self._kept -= self._undecided.pop(socket, 0)
+        socket.waiting = None
         socket.heard = [b"", b""]
+
+    def _open(self, socket: _Socket) -> None:
+        waiting = socket.waiting or []
+        self._let_go(socket)
         socket.stream = len(self._streams)
         self._streams.append(socket)
         if socket.made is not None:

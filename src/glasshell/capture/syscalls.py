@@ -21,6 +21,9 @@ MAX_LINE: Final = 16 << 20
 MAX_UNFINISHED: Final = 4_096
 """Calls under way at a time, one a process."""
 
+MAX_BEGUN: Final = 64 << 20
+"""Bytes that the beginnings of calls under way take together."""
+
 TAIL: Final = 20_000
 """Bytes at the end of a line in which its result is sought; what -yy says of a path may be long."""
 
@@ -31,14 +34,15 @@ _HEAD: Final = re.compile(
 _CALL: Final = re.compile(rb"(\w+)\(")
 _RESUMED: Final = re.compile(rb"<\.\.\. (\w+) resumed>\s?")
 _EXIT: Final = re.compile(rb"\+\+\+ (?:exited with (\d+)|killed by (\w+))")
-_RESULT: Final = re.compile(
-    rb"\) += (0x[0-9a-f]{1,16}|-?\d{1,20}|\?)((?:<.*>)?)(?: (E[A-Z]+)\b)?[^\"]*?(?:<(\d{1,9}\.\d{1,9})>)?\s*$"
-)
+# Lines may be anybody's: no pattern here takes more steps than the line has bytes.
+_RESULT: Final = re.compile(rb"\) += (0x[0-9a-f]{1,16}|-?\d{1,20}|\?)")
+_SPENT: Final = re.compile(rb" <(\d{1,9}\.\d{1,9})>\s*$")
+_ERRNO: Final = re.compile(rb" (E[A-Z]+)\b")
 _UNFINISHED: Final = b"<unfinished ...>"
 _DETACHED: Final = b"<detached ...>"
-_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"(\.\.\.)?', re.DOTALL)
+_STRING: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|.)", re.DOTALL)
-_BUFFER: Final = re.compile(rb'iov_base="((?:[^"\\]|\\.)*)"(\.\.\.)?, iov_len=(\d{1,20})', re.DOTALL)
+_BUFFER: Final = re.compile(rb'iov_base="((?:[^"\\]++|\\.)*+)"(?:\.\.\.)?, iov_len=(\d{1,20})', re.DOTALL)
 _DESCRIPTOR: Final = re.compile(rb"(\d{1,10})(?:<(.*?)>)?(?=, |\)|$|\]| )")
 
 _LETTERS: Final = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f", b"a": b"\a", b"b": b"\b"}
@@ -103,6 +107,8 @@ class Syscalls:
         self.problems: dict[str, Problem] = {} if problems is None else problems
         self._file = file
         self._begun: dict[int, _Begun] = {}
+        self._size = 0
+        """Bytes in the arguments of `_begun`."""
 
     def __iter__(self) -> Iterator[Syscall | Exit]:
         while line := self._file.readline(MAX_LINE):
@@ -126,7 +132,7 @@ class Syscalls:
         if first == b"<":
             return self._resumed(line, start, pid, time)
         if first == b"+" and _EXIT.match(line, start):
-            self._begun.pop(pid, None)
+            self._resume(pid)
             return Exit(self.lines, pid, time)
         call = _CALL.match(line, start)
         if call is None:
@@ -136,16 +142,28 @@ class Syscalls:
         bare = line.rstrip()
         if bare.endswith(_UNFINISHED):
             arguments = bare[call.end() : -len(_UNFINISHED)].rstrip() + b" "
-            if len(self._begun) < MAX_UNFINISHED or pid in self._begun:
-                self._begun[pid] = _Begun(self.lines, time, call[1], arguments)
+            self._begin(pid, _Begun(self.lines, time, call[1], arguments))
             return None
         if bare.endswith(_DETACHED):  # strace was stopped meanwhile
             return None
         return self._finished(line, call.end(), _Begun(self.lines, time, call[1], b""), pid, time)
 
+    def _begin(self, pid: int, begun: _Begun) -> None:
+        self._resume(pid)
+        self._begun[pid] = begun
+        self._size += len(begun.arguments)
+        while len(self._begun) > MAX_UNFINISHED or self._size > MAX_BEGUN:
+            self._resume(next(iter(self._begun)))
+            note(self.problems, "a call under way forgotten, too many at once", self.lines)
+
+    def _resume(self, pid: int) -> _Begun | None:
+        begun = self._begun.pop(pid, None)
+        self._size -= len(begun.arguments) if begun is not None else 0
+        return begun
+
     def _resumed(self, line: bytes, start: int, pid: int, time: float | None) -> Syscall | None:
         resumed = _RESUMED.match(line, start)
-        begun = self._begun.pop(pid, None)
+        begun = self._resume(pid)
         if resumed is None or begun is None or begun.name != resumed[1]:
             note(self.problems, "the end of a call without its beginning", self.lines)
             return None
@@ -154,20 +172,45 @@ class Syscalls:
     def _finished(
         self, line: bytes, start: int, begun: _Begun, pid: int, time: float | None
     ) -> Syscall | None:
-        result = _RESULT.search(line, max(start - 1, len(line) - TAIL))
+        result = _result(line, max(start - 1, len(line) - TAIL))
         if result is None:
             if begun.name.startswith((b"read", b"recv", b"write", b"send")):
                 note(self.problems, "a call without its end", self.lines)
             return None
-        shown, label, error, spent = result.groups()
         end = time
-        if spent is not None and begun.time is not None:
-            end = begun.time + float(spent)
+        if result.spent is not None and begun.time is not None:
+            end = begun.time + float(result.spent)
         return Syscall(
             begun.line, self.lines, pid, begun.time, end, begun.name.decode("ascii", "replace"),
-            begun.arguments + line[start : result.start()], _number(shown),
-            (error or b"").decode(), label[1:-1],
+            begun.arguments + line[start : result.start], _number(result.shown),
+            result.error.decode(), result.label,
         )  # fmt: skip
+
+
+class _Result(NamedTuple):
+    """What follows the arguments: where, the number, what -y says of it, the errno, and -T's seconds."""
+
+    start: int
+    shown: bytes
+    label: bytes
+    error: bytes
+    spent: bytes | None
+
+
+def _result(line: bytes, start: int) -> _Result | None:
+    """The result of a call: the first `) = number` from `start` on that no string follows."""
+    spent = _SPENT.search(line, max(start, len(line) - 40))
+    stop = spent.start() if spent else len(line)
+    quote, bracket = line.rfind(b'"', start, stop), line.rfind(b">", start, stop)
+    for found in _RESULT.finditer(line, start, stop):
+        end = found.end()
+        labelled = line[end : end + 1] == b"<" and bracket > end
+        after = bracket + 1 if labelled else end
+        if quote < after:
+            error = _ERRNO.match(line, after, stop)
+            label = line[end + 1 : bracket] if labelled else b""
+            return _Result(found.start(), found[1], label, error[1] if error else b"", spent and spent[1])
+    return None
 
 
 def _number(shown: bytes) -> int | None:
@@ -221,14 +264,14 @@ def descriptor(arguments: bytes, at: int = 0) -> tuple[int, bytes] | None:
 
 def argument(arguments: bytes, size: int) -> Piece:
     """The first string of a call that moved `size` bytes."""
-    found = _STRING.search(arguments)
+    found = _STRING.match(arguments, max(arguments.find(b'"'), 0))
     return Piece(unquote(found[1])[:size] if found else b"", size)
 
 
 def buffers(arguments: bytes, size: int) -> Iterator[Piece]:
     """The buffers of a vectored call that moved `size` bytes, as far as it filled them."""
     left = size
-    for text, _, length in _BUFFER.findall(arguments):
+    for text, length in _BUFFER.findall(arguments):
         if left <= 0:
             return
         used = min(int(length), left)
