@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
 import time
+from collections.abc import Iterable
 
 import pytest
 
-from glasshell.capture import syscalls
+from glasshell.capture import reader, streams, syscalls
+from glasshell.capture.reader import Reading, read_source
+from glasshell.capture.source import PacketSource
 from glasshell.capture.strace import StraceSource
 from glasshell.capture.syscalls import Exit, Syscalls
+from tests.capture.files import ethernet, ipv4, pcap, tcp
 
 SECONDS = 2.0
 """Of processor time: ten times what is needed, and a tenth of what these files took once."""
@@ -74,3 +79,81 @@ def test_c1_calls_that_never_return(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(calls)
     assert sum(len(each.arguments) for each in calls._begun.values()) <= 100_000
     assert "a call under way forgotten, too many at once" in calls.problems
+
+
+# ---- packets
+
+
+def reading(packets: Iterable[bytes]) -> Reading:
+    return read_source(PacketSource(io.BytesIO(pcap(map(ethernet, packets)))))
+
+
+def from_many(payload: bytes, flags: int, count: int, seq: int = 0) -> list[bytes]:
+    """One segment from each of `count` clients."""
+    return [ipv4(tcp(payload, seq=seq, flags=flags), source=f"10.0.{n >> 8}.{n & 255}") for n in range(count)]
+
+
+def test_c2_a_port_scan_is_forgotten_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_STREAMS", 80)
+    read = reading([*from_many(b"", 2, 500), *from_many(b"S", 0x18, 500, 1)])
+    assert not list(read)
+    assert "stream forgotten, too many at once" in "".join(read.troubles.lines)
+    assert len(read._watched) <= 80
+    assert not read._silent
+
+
+def test_c2_a_stream_that_says_nothing_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "Passive", None)
+    assert not list(reading(from_many(b"", 2, 100)))
+
+
+def test_c2_packets_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_KEPT", 1 << 20)
+    begun = b"SSH-2.0-x\r\n" + struct.pack(">IB", 262_136, 10) + b"\x14" + bytes(50_000)
+    read = reading([*from_many(b"", 2, 100), *from_many(begun, 0x18, 100, 1)])
+    most = 0
+    for _ in read:
+        most = max(most, sum(passive.kept for passive in read._watched.values()))
+    assert most <= 1 << 20
+    assert any("too much of other connections waits as well" in line for line in read.troubles.lines)
+
+
+def test_c2_lines_before_an_identification_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_KEPT", 1 << 20)
+    read = reading([
+        *from_many(b"", 2, 100), *from_many(b"SSH-2.0-x\r\n", 0x18, 100, 1),
+        *(ipv4(tcp(b"line\n" * 9000, seq=1, ports=(22, 50000)), source="192.0.2.2",
+               destination=f"10.0.0.{n}") for n in range(100)),
+    ])  # fmt: skip
+    for _ in read:
+        assert sum(passive.kept for passive in read._watched.values()) <= 1 << 20
+
+
+def seconds_for(packets: list[bytes]) -> float:
+    read = reading(packets)
+    begun = time.process_time()
+    for _ in read:
+        pass
+    return time.process_time() - begun
+
+
+def test_c3_fragments_whose_last_one_is_missing() -> None:
+    pieces = [ipv4(bytes(8), offset=8 * n, more=True) for n in range(6000)]
+    assert seconds_for([ipv4(bytes(8), offset=65_520), *pieces]) < SECONDS
+
+
+def test_c3_labels_without_end() -> None:
+    source = PacketSource(io.BytesIO(pcap([ethernet(bytes(4 * 65_000), 0x8847)] * 20)))
+    begun = time.process_time()
+    assert not list(source)
+    assert time.process_time() - begun < SECONDS
+    assert "MPLS labels none of which is the last" in source.problems
+
+
+def test_c3_a_stream_in_thousands_of_pieces() -> None:
+    first = [ipv4(tcp(flags=2, seq=0)), ipv4(tcp(b"SSH-2.0-x\r\n", seq=1)), ipv4(tcp(b"z", seq=1 << 30))]
+    pieces = [ipv4(tcp(b"a", seq=100 + 2 * n)) for n in range(20_000)]
+    source = PacketSource(io.BytesIO(pcap(map(ethernet, [*first, *pieces]))))
+    begun = time.process_time()
+    assert sum(1 for _ in source) > 10_000
+    assert time.process_time() - begun < SECONDS

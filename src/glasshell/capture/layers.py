@@ -7,6 +7,7 @@ guesses them by port, and raises what their parsers raise.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -90,10 +91,25 @@ class _Pieces:
 
     parts: dict[int, bytes] = field(default_factory=dict)
     total: int | None = None
+    _starts: list[int] = field(default_factory=list)
+    _ends: list[int] = field(default_factory=list)
+    """What the parts cover, in stretches that do not touch."""
+
+    def add(self, offset: int, part: bytes) -> None:
+        """One more; of two at the same place the first is kept."""
+        if not part or offset in self.parts:
+            return
+        self.parts[offset] = part
+        low = bisect_left(self._ends, offset)
+        high = bisect_right(self._starts, offset + len(part))
+        start, end = offset, offset + len(part)
+        if low < high:
+            start, end = min(start, self._starts[low]), max(end, self._ends[high - 1])
+        self._starts[low:high], self._ends[low:high] = [start], [end]
 
     def whole(self) -> bytes | None:
         """The datagram's payload, if nothing of it is missing; where fragments overlap, the first wins."""
-        if self.total is None:
+        if self.total is None or self._starts[:1] != [0] or self._ends[0] < self.total:
             return None
         joined = b""
         for offset, part in sorted(self.parts.items()):
@@ -176,9 +192,10 @@ class Layers:
         return self._ethertype(dpkt.ethernet.VLANtag8021Q(data[:4]).type, data[4:])
 
     def _mpls(self, data: bytes) -> Step:
-        while not dpkt.ethernet.MPLSlabel(data[:4]).s:
-            data = data[4:]
-        data = data[4:]
+        last = next((at for at, byte in enumerate(data[2::4]) if byte & 1), None)  # RFC 3032 §2.1: bit S
+        if last is None:
+            raise _Broken("MPLS labels none of which is the last")
+        data = data[4 * last + 4 :]
         version = data[:1] and data[0] >> 4
         if version in (4, 6):
             return self._ip, data
@@ -286,7 +303,7 @@ class Layers:
             raise _Broken("a fragment beyond the end of any datagram")
         pieces = self._fragments.pop(key, None) or _Pieces()
         if len(pieces.parts) < MAX_FRAGMENTS:
-            pieces.parts.setdefault(offset, data)
+            pieces.add(offset, data)
         if not more and pieces.total is None:
             pieces.total = offset + len(data)
         whole = pieces.whole()

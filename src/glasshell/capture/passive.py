@@ -20,7 +20,7 @@ from typing import Final
 
 from ..errors import IntegrityError, MalformedMessage, SSHError
 from ..observe.seen import Frame
-from ..transport.ident import Identification
+from ..transport.ident import Identification, IdentificationReader, parse_lax
 from ..transport.rules import Role
 from ..wire import visible
 from .exchanges import Exchanges
@@ -70,6 +70,20 @@ class Passive:
     def over(self) -> bool:
         """Whether both directions have ended and everything has been told."""
         return self._closed
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept because more of them must come, or keys, before they can be told of."""
+        return sum(side.kept for side in self._sides.values())
+
+    def give_up(self, why: str) -> None:
+        """Keeps nothing any longer: what waits for more is not read, and what is not known to be SSH is none."""
+        if self.ssh is None:
+            self.ssh = False
+        for side in self._sides.values():
+            if side.kept:
+                self._give_up(side, why, self._now, NOWHERE)
+                side.reader = IdentificationReader("client", parse_lax)
 
     # --- what comes in
 

@@ -34,8 +34,16 @@ MAX_WAITING: Final = 4096
 """Frames that wait, of all streams together, until it is known what a stream is."""
 MAX_WAITING_BYTES: Final = 16 << 20
 """The same in bytes of payload."""
+MAX_KEPT: Final = 64 << 20
+"""Bytes that the observers of all streams keep of packets that are not whole, or wait for keys."""
 MAX_LINES: Final = 100
 """Troubles that are named one by one; the rest is counted."""
+
+
+HANDSHAKE: Final = 3
+"""Frames of TCP's own at the beginning of a stream."""
+GONE: Final = -1
+"""The number of a stream that is dropped."""
 
 
 class Troubles:
@@ -77,7 +85,15 @@ class Reading:
         self._source = source
         self._show = show_secrets
         self._watched: dict[int, Passive] = {}
+        self._silent: dict[int, list[Frame]] = {}
+        """Streams that have carried nothing yet, as most of a port scan, and their first frames."""
         self._queue: deque[_Waiting] = deque()
+        self._places: dict[int, deque[_Waiting]] = {}
+        """What of each stream is in `_queue`."""
+        self._dropped = 0
+        """What in `_queue` is of streams that are dropped."""
+        self._kept: dict[int, int] = {}
+        self._kept_by_all = 0
         self._waiting = 0
         """Bytes in the frames of `_queue`."""
 
@@ -101,14 +117,16 @@ class Reading:
         passive = self._watched.get(frame.stream)
         if passive is not None:
             passive.segment(frame)
+        elif (first := self._silent.get(frame.stream)) is not None and len(first) < HANDSHAKE:
+            first.append(frame)
 
     def _take(self, event: Event) -> None:
         number = event.stream
         if isinstance(event, Opened):
-            passive = Passive(number, event.frame, self._sink, self.keys, show_secrets=self._show)
-            self._watched[number] = passive
-            passive.segment(event.frame)
+            self._silent[number] = [event.frame]
             return
+        if number in self._silent:
+            self._watch(number, self._silent.pop(number), event)
         known = self._watched.get(number)
         if known is None:
             return
@@ -118,17 +136,48 @@ class Reading:
             name = type(error).__name__
             self.troubles.add(f"stream {number}, frame {event.frame.number}: internal error: {name}")
             self._source.drop(number)
-            del self._watched[number]
+            self._forget(number)
             return
         if known.ssh is False:
             self._drop(number)
         elif known.over:
-            del self._watched[number]
+            self._forget(number)
+        else:
+            self._weigh(number, known)
+
+    def _watch(self, number: int, first: list[Frame], event: Event) -> None:
+        """Begins to watch a stream, unless it is over before it carried anything."""
+        if isinstance(event, Ended) and event.how != "fin":
+            return
+        passive = Passive(number, first[0], self._sink, self.keys, show_secrets=self._show)
+        self._watched[number] = passive
+        for frame in first:
+            passive.segment(frame)
+
+    def _weigh(self, number: int, passive: Passive) -> None:
+        """Sees to it that all observers together keep a bounded amount: the largest give up theirs."""
+        kept, before = passive.kept, self._kept.get(number, 0)
+        if kept == before:
+            return
+        self._kept[number] = kept
+        self._kept_by_all += kept - before
+        if self._kept_by_all > MAX_KEPT:
+            for each in sorted(self._kept, key=lambda each: -self._kept[each]):
+                self._watched[each].give_up("too much of other connections waits as well")
+                self._kept_by_all -= self._kept.pop(each)
+                if self._watched[each].ssh is False:
+                    self._drop(each)
+                if self._kept_by_all <= MAX_KEPT // 2:
+                    break
+
+    def _forget(self, number: int) -> None:
+        del self._watched[number]
+        self._kept_by_all -= self._kept.pop(number, 0)
 
     def _hand(self, passive: Passive, event: Data | Gap | Ended) -> None:
         frame = event.frame
         if isinstance(event, Data):
-            self._queue.append(_Waiting(event.stream, frame))
+            self._append(_Waiting(event.stream, frame))
             self._waiting += len(frame.payload)
             passive.receive(event.forward, event.data, frame.time, frame.number)
         elif isinstance(event, Gap):
@@ -139,27 +188,29 @@ class Reading:
     def _drop(self, number: int) -> None:
         """The stream is no SSH: nothing of it is told."""
         self._source.drop(number)
-        del self._watched[number]
-        gone = [waiting.frame for waiting in self._queue if waiting.stream == number]
-        if gone:
-            self._waiting -= sum(len(frame.payload) for frame in gone if frame is not None)
-            self._queue = deque(waiting for waiting in self._queue if waiting.stream != number)
+        self._forget(number)
+        for waiting in self._places.pop(number, ()):
+            self._waiting -= len(waiting.frame.payload) if waiting.frame is not None else 0
+            waiting.stream, waiting.frame, waiting.seen, waiting.before = GONE, None, [], []
+            self._dropped += 1
+
+    def _append(self, waiting: _Waiting) -> None:
+        self._queue.append(waiting)
+        self._places.setdefault(waiting.stream, deque()).append(waiting)
 
     def _sink(self, seen: Seen) -> None:
         """Puts a record to the frame that completed it where that still waits, else to the end."""
         self._judge(seen)
         place = self._place(seen)
         if place is None:
-            self._queue.append(_Waiting(seen.stream, None, [seen]))
+            self._append(_Waiting(seen.stream, None, [seen]))
         else:
             place.append(seen)
 
     def _place(self, seen: Seen) -> list[Seen] | None:
         """Where `seen` belongs among what waits of its stream; without a frame, after what was told last."""
         frame, first = seen.frames[1], None
-        for waiting in reversed(self._queue):
-            if waiting.stream != seen.stream:
-                continue
+        for waiting in reversed(self._places.get(seen.stream, ())):
             if waiting.frame is None:
                 return None
             if waiting.frame.number == frame or (not frame and waiting.seen):
@@ -175,13 +226,20 @@ class Reading:
             first = self._queue[0]
             passive = self._watched.get(first.stream)
             if passive is not None and (passive.ssh is None or passive.undecided):
-                if len(self._queue) <= MAX_WAITING and self._waiting <= MAX_WAITING_BYTES:
+                if len(self._queue) - self._dropped <= MAX_WAITING and self._waiting <= MAX_WAITING_BYTES:
                     return
                 passive.settle()
                 if passive.ssh is False:
                     self._drop(first.stream)
                 continue
             self._queue.popleft()
+            if first.stream == GONE:
+                self._dropped -= 1
+                continue
+            places = self._places[first.stream]
+            places.popleft()
+            if not places:
+                del self._places[first.stream]
             yield from first.before
             if first.frame is not None:
                 self._waiting -= len(first.frame.payload)

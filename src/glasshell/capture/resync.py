@@ -67,6 +67,11 @@ class Seeker:
         return None
 
     @property
+    def size(self) -> int:
+        """Bytes that are kept, twice."""
+        return 2 * len(self._data)
+
+    @property
     def hopeless(self) -> bool:
         """Whether it is time to give up."""
         return self.tries <= 0 or len(self._data) > MAX_SOUGHT

@@ -149,6 +149,14 @@ class Side:
     seeker: Seeker | None = None
     ended: bool = False
 
+    @property
+    def kept(self) -> int:
+        """Bytes of it that wait for more, or for keys."""
+        if self.mode is Mode.IDENTIFICATION:
+            return self.total
+        sought = self.seeker.size if self.seeker is not None else 0
+        return self.inbound.buffered() + self.held_size + sought
+
     def verdict(self) -> bool | None:
         """Whether the tag of the packet just opened is right; None where there is none or no primitive."""
         opener: Opener = self.inbound.opener

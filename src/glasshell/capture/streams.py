@@ -7,7 +7,7 @@ then it is a `Gap`, and the bytes behind it follow. Streams are numbered as tsha
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ class Ended:
     """Nothing more comes in this direction: the last event of each that had a frame.
 
     `how`: "fin" and "rst" as sent, "end" of the capture, "reused" (another connection took the ports over),
-    "forgotten" (too many streams). `frame` is the one that ended it, or the last of the direction.
+    "forgotten" (too many streams); these two come for both directions, whichever had a frame. `frame` is the one that ended it, or the last of the direction.
     """
 
     stream: int
@@ -279,8 +279,9 @@ class Streams:
 
     def _end_flow(self, flow: _Flow, how: How, out: list[Event]) -> None:
         for half in flow.halves:
-            if not flow.dropped and half.last is not None:
-                self._end(half, how, half.last, out)
+            last = half.last or (half.other.last if how != "end" else None)
+            if not flow.dropped and last is not None:
+                self._end(half, how, last, out)
 
     # -- one direction ---------------------------------------------------------------------------
 
@@ -348,8 +349,12 @@ class Streams:
         payload = frame.payload
         pieces = []
         if half.held and start < half.held[-1].end:
-            for held in half.held:
-                if held.end <= start or held.start >= end:
+            # They are in order and apart: the first that may touch it is the last that begins before it.
+            for at in range(max(bisect_right(half.held, start, key=_START) - 1, 0), len(half.held)):
+                held = half.held[at]
+                if held.start >= end:
+                    break
+                if held.end <= start:
                     continue
                 if start < held.start:
                     pieces.append((start, held.start))
