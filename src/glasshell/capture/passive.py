@@ -77,7 +77,7 @@ class Passive:
         return sum(side.kept for side in self._sides.values())
 
     def give_up(self, why: str) -> None:
-        """Keeps nothing any longer: what waits for more is not read, and what is not known to be SSH is none."""
+        """Keeps nothing any longer: what waits is not read, and what is not known to be SSH is none."""
         if self.ssh is None:
             self.ssh = False
         for side in self._sides.values():

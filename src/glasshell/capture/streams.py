@@ -87,7 +87,8 @@ class Ended:
     """Nothing more comes in this direction: the last event of each that had a frame.
 
     `how`: "fin" and "rst" as sent, "end" of the capture, "reused" (another connection took the ports over),
-    "forgotten" (too many streams); these two come for both directions, whichever had a frame. `frame` is the one that ended it, or the last of the direction.
+    "forgotten" (too many streams); these two come for both directions, whichever had a frame.
+    `frame` is the one that ended it, or the last of the direction.
     """
 
     stream: int

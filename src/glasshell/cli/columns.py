@@ -138,7 +138,8 @@ def as_json(each: Connection) -> dict[str, Any]:
         ],
         "inode": sock.inode or None, "receive_queue": sock.receive_queue, "send_queue": sock.send_queue,
         "congestion": sock.congestion or None, "tcp": None if info is None else _info(info),
-        "server": None if each.server is None else {**each.server, "status_socket": str(each.server_path)},
+        "server": None if each.server is None
+        else {**each.server, "status_socket": visible(str(each.server_path))},
     }  # fmt: skip
 
 

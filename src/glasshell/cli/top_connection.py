@@ -18,7 +18,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from ..messages.declare import lookup
-from ..system.status import MAX_LINE
+from ..system.status import MAX_LINE, sane
 from ..wire import visible
 from .columns import UNKNOWN, age, count, milliseconds, size
 from .top_rows import Row
@@ -49,7 +49,7 @@ async def records(path: Path, number: int) -> AsyncGenerator[dict[str, Any], Non
         while line := await reader.readline():
             shown = json.loads(line)
             if isinstance(shown, dict):
-                yield shown
+                yield sane(shown)
     finally:
         writer.close()
 

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from ..errors import ConfigError
+from ..wire import visible
 from .processes import CLIENTS, SERVERS, Held, Holders, Process, describe, holders
 from .sockets import LISTEN, SETTLED, Place, Socket, Sockets, tcp_sockets
+from .status import PATIENCE as STATUS_PATIENCE
 from .status import Status, places, read_status
 
 __all__ = ["SSH_PORT", "Connection", "Survey", "join", "survey"]
 
 SSH_PORT: Final = 22
+PATIENCE: Final = 6.0
+"""Seconds that all status sockets together may take; anybody may have made some that do not answer."""
 
 Direction: TypeAlias = Literal["in", "out", "listen", ""]
 What: TypeAlias = Literal["ssh", "forwarded", "listener", "other"]
@@ -73,9 +77,14 @@ def survey(ports: Iterable[int] = (), *, all: bool = False, listeners: bool = Fa
     sockets = tcp_sockets()
     held = holders(each.inode for each in sockets.all)
     statuses, notes = [], list(sockets.missing)
+    deadline = time.monotonic() + PATIENCE
     for path in places():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            notes.append(f"status socket {visible(str(path))} and the rest was not asked: no time is left")
+            break
         try:
-            statuses.append(read_status(path))
+            statuses.append(read_status(path, min(left, STATUS_PATIENCE)))
         except ConfigError as error:
             # Between the listing and the question its server may have ended.
             if path.exists() and "refused" not in str(error):

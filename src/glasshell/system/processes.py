@@ -26,6 +26,7 @@ CLIENTS: Final = frozenset(
 SERVERS: Final = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear", "tinysshd", "glasshell-sshd"})
 """Programs that serve SSH. OpenSSH's have three names since 9.8 and 10.0."""
 
+_MAX_NAME: Final = 64
 _MAX_COMMAND: Final = 4096
 """Most characters of a command line: it is shown, and a process may have megabytes of it."""
 
@@ -125,5 +126,5 @@ def program_name(name: str, words: Sequence[str]) -> str:
     """The name a process goes by: Python that runs a command of ours is "glasshell-COMMAND"."""
     for at, word in enumerate(words[:8]):
         if PurePath(word).name == "glasshell" and len(words) > at + 1 and words[at + 1].isalpha():
-            return f"glasshell-{words[at + 1]}"
-    return "".join(c if c.isprintable() and not c.isspace() else "_" for c in name) or "?"
+            return f"glasshell-{words[at + 1][:_MAX_NAME]}"
+    return "".join(c if c.isprintable() and not c.isspace() else "_" for c in name[:_MAX_NAME]) or "?"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import stat
 import struct
@@ -27,7 +28,7 @@ from ..wire import visible
 from .accounts import is_root
 
 __all__ = [
-    "FORMAT", "SCHEMA", "Status", "bind", "folder", "peer_credentials", "places", "read_status",
+    "FORMAT", "SCHEMA", "Status", "bind", "folder", "peer_credentials", "places", "read_status", "sane",
 ]  # fmt: skip
 
 FORMAT: Final = "glasshell-status"
@@ -37,9 +38,16 @@ SCHEMA: Final = 1
 ROOT_FOLDER: Final = Path("/run/glasshell")
 MAX_LINE: Final = 1024 * 1024
 """Most bytes of one line that a reader takes: a connection with a thousand channels fits."""
-MAX_ANSWER: Final = 64 * 1024 * 1024
+MAX_ANSWER: Final = 16 * 1024 * 1024
+MAX_TEXT: Final = 256
+"""Most characters of a text that a reader keeps."""
+MAX_ITEMS: Final = 1024
+"""Most members of a list or an object that it keeps."""
+MAX_NUMBER: Final = 1 << 63
 PATIENCE: Final = 3.0
 """Seconds that a server may take for a whole answer."""
+_SOCKET: Final = re.compile(r"\d{1,9}(?:-\d{1,2})?\.sock")
+_FOLDER: Final = re.compile(r"glasshell-\d{1,10}")
 
 
 # -- the server's side
@@ -174,11 +182,14 @@ def places() -> list[Path]:
     folders = {folder()}
     if is_root():
         folders |= set(Path("/run/user").glob("*/glasshell"))
-        folders |= set(Path(tempfile.gettempdir()).glob("glasshell-[0-9]*"))
+        shared = Path(tempfile.gettempdir()).glob("glasshell-[0-9]*")
+        folders |= {each for each in shared if _FOLDER.fullmatch(each.name)}
     found: list[Path] = []
     for home in sorted(folders):
         with suppress(OSError):
-            found += sorted(path for path in home.glob("*.sock") if stat.S_ISSOCK(path.lstat().st_mode))
+            # Whose names they are, root does not know: only such as a server of ours makes.
+            names = sorted(path for path in home.glob("*.sock") if _SOCKET.fullmatch(path.name))
+            found += [path for path in names if stat.S_ISSOCK(path.lstat().st_mode)]
     return found
 
 
@@ -191,7 +202,7 @@ def read_status(path: Path, patience: float = PATIENCE) -> Status:
         return _read_status(path, time.monotonic() + patience)
     except (OSError, ValueError, RecursionError) as error:
         text = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{path}: {visible(text)}") from None
+        raise ConfigError(f"{visible(str(path))}: {visible(text[:MAX_TEXT])}") from None
 
 
 def _read_status(path: Path, deadline: float) -> Status:
@@ -208,15 +219,34 @@ def _read_status(path: Path, deadline: float) -> Status:
         head = next(lines, {})
         if head.get("format") != FORMAT:
             raise ValueError(str(head.get("text", "that is no status socket of glasshell")))
-        if not isinstance(head.get("schema"), int) or head["schema"] > SCHEMA:
-            raise ValueError(f"status of schema {head.get('schema')}; this version reads up to {SCHEMA}")
+        schema = sane(head.get("schema"))
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise ValueError(f"status of schema {schema}; this version reads up to {SCHEMA}")
         found: list[dict[str, Any]] = []
         for shown in lines:
             if shown.get("type") == "end":
-                clock = shown.get("time")
-                return Status(path, pid, head, tuple(found), clock if isinstance(clock, float) else 0.0)
-            found.append(shown)
+                clock = sane(shown.get("time"))
+                return Status(path, pid, sane(head), tuple(found), clock if isinstance(clock, float) else 0.0)
+            found.append({name: sane(value) for name, value in [*shown.items()][:MAX_ITEMS]})
     raise ValueError("it stopped in the middle of its answer")
+
+
+def sane(value: Any, depth: int = 4) -> Any:
+    """What of JSON by another user may be computed with and shown: bounded, finite, and visible."""
+    match value:
+        case None | bool():
+            return value
+        case int() | float():
+            return value if -MAX_NUMBER < value < MAX_NUMBER else None
+        case str():
+            return visible(value[:MAX_TEXT])
+        case list() if depth:
+            return [sane(each, depth - 1) for each in value[:MAX_ITEMS]]
+        case dict() if depth:
+            return {
+                visible(name[:MAX_TEXT]): sane(each, depth - 1) for name, each in [*value.items()][:MAX_ITEMS]
+            }
+    return None
 
 
 def _lines(sock: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
