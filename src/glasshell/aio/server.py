@@ -118,6 +118,11 @@ class ServerConnection(Endpoint):
     def on_over(self) -> None:
         self._listeners.clear()
         self.server.left(self)
+        # Its frames hold what the peer sent last, in a circle that the collector is slow to find: a stranger
+        # could fill memory with connections that are over.
+        error: BaseException | None = self.error
+        while error is not None:
+            error.__traceback__, error = None, error.__cause__ or error.__context__
 
     # Logging in
 

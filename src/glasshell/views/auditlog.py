@@ -69,7 +69,8 @@ class AuditLog:
         return written == len(line)
 
     def _opened(self) -> int:
-        return private_descriptor(self._path, append=True)
+        # Whoever reads a pipe slowly, or not at all, must not stop the server: such lines are lost, and told.
+        return private_descriptor(self._path, append=True, wait=False)
 
     def _reopen(self) -> None:
         ours = os.fstat(self._file)

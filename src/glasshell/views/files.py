@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from pathlib import Path
+import stat
 from typing import IO, Final
 
 from ..errors import ConfigError
@@ -36,15 +37,35 @@ def open_descriptor(
         raise cannot_write(what, path, error) from error
 
 
-def private_descriptor(path: str | os.PathLike[str], *, append: bool = False, new: bool = False) -> int:
-    """As `open_descriptor`, for who can do without the file. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL if new else os.O_TRUNC)
+def private_descriptor(
+    path: str | os.PathLike[str], *, append: bool = False, new: bool = False, wait: bool = True
+) -> int:
+    """As `open_descriptor`, for who can do without the file. Raises OSError.
+
+    Without `wait` a pipe is not waited for, neither now nor at any write.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL if new else 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) if new else 0
+    flags |= 0 if wait else getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, MODE)
-    # One that was there already may be open to others.
-    if hasattr(os, "fchmod") and Path(path).is_file():
-        os.fchmod(descriptor, MODE)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            _make_private(descriptor, found)
+            if not append:
+                os.ftruncate(descriptor, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
+
+
+def _make_private(descriptor: int, found: os.stat_result) -> None:
+    """One that was there already may be open to others; what another user owns cannot be taken from him."""
+    if hasattr(os, "fchmod"):
+        if found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "the file is another user's, who could read it")
+        os.fchmod(descriptor, MODE)
 
 
 def cannot_write(what: str, path: str | os.PathLike[str], error: OSError) -> ConfigError:

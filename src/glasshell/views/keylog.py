@@ -37,6 +37,8 @@ class KeyLog:
         self.secrets_in = os.fspath(path)
         """The file that holds secrets."""
         self._descriptor: int | None = open_descriptor(path, "key log", append=True)
+        if hasattr(os, "set_blocking"):  # where it is a pipe, who reads it slowly must not stop a server
+            os.set_blocking(self._descriptor, False)
 
     def __call__(self, record: Heard) -> None:
         """Writes one secret."""

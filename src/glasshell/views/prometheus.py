@@ -77,7 +77,10 @@ class Metrics:
         """The answer to a scrape that accepts `accept`: its content type, and the text."""
         from prometheus_client.exposition import choose_encoder
 
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except Exception:  # whatever its parser raises on what anybody may ask for
+            encode, content_type = choose_encoder("")
         return content_type, encode(self.registry)
 
     def _bytes(self) -> Iterator[CounterMetricFamily]:
