@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from glasshell.aio.memory import PROCESS
 from tests.needs import absent
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -18,6 +19,13 @@ settings.register_profile(
     "fuzz", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def _strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To every test all servers are new, and nothing is left in the home of who runs it."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    PROCESS.forget()
 
 
 @pytest.fixture(scope="session")

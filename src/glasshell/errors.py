@@ -18,6 +18,7 @@
     ├── CannotConnect          no TCP connection: name, route, port
     ├── ConnectionClosed       the connection ended
     │   ├── Disconnected           by the peer's SSH_MSG_DISCONNECT
+    │   ├── SpeculationFailed      what was sent ahead did not fit: nothing was run, try again in turns
     │   └── ConnectionLost         without a word
     ├── DeadlineExceeded       a deadline of ours passed
     ├── KeyFormatError         a key, or a file of keys, that cannot be read
@@ -39,7 +40,7 @@ __all__ = [
     "ConfigError", "ConnectionClosed", "ConnectionLost", "CryptoError", "DeadlineExceeded", "Disconnected",
     "HostKeyRefused", "IntegrityError", "KeyFormatError", "LimitExceeded", "MalformedMessage",
     "NegotiationFailed", "PassphraseError", "PeerError", "ProtocolViolation", "Refused", "RequestFailed",
-    "SSHError", "ServiceNotAvailable", "UsageError", "install",
+    "SSHError", "ServiceNotAvailable", "SpeculationFailed", "UsageError", "install",
 ]  # fmt: skip
 
 
@@ -199,6 +200,10 @@ class Disconnected(ConnectionClosed):
         super().__init__(message, hint=hint)
         self.reason = reason
         self.description = description
+
+
+class SpeculationFailed(ConnectionClosed):
+    """What was sent before its time did not fit this server. Nothing was run: connect again, in turns."""
 
 
 class ConnectionLost(ConnectionClosed):

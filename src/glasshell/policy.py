@@ -41,6 +41,8 @@ class Policy:
     software: str = "glasshell_0.1"
     guess: bool = False
     """Client: send the first packet of the preferred key exchange with KEXINIT (RFC 4253 §7.1)."""
+    eager: bool = False
+    """Client: ask for what to log in with, and send it, without waiting for SERVICE_ACCEPT first."""
     early_kexinit: bool = True
     """Whether KEXINIT is sent with our identification, or only when the peer's has come."""
     allow_terrapin: bool = False

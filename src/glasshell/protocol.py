@@ -116,6 +116,11 @@ class Protocol:
         return self.transport.closed
 
     @property
+    def error(self) -> SSHError | None:
+        """What ended the connection, known before the event Closed; None while it lives, and in order."""
+        return self.transport.error
+
+    @property
     def reading_paused(self) -> bool:
         """Whether the socket shall not be read now; ask again after each `answer`."""
         return self.transport.reading_paused
@@ -145,6 +150,15 @@ class Protocol:
     def hub(self) -> Hub | None:
         """The stream of records of this connection."""
         return self.transport.hub
+
+    @property
+    def offered(self) -> tuple[str, str]:
+        """The key exchange and the host key algorithm that the peer put first; empty before its KEXINIT."""
+        return self.transport.kex.offered
+
+    def excuses(self, error: SSHError) -> bool:
+        """Whether `error`, which ends this connection, is nobody's failure: see `ClientProtocol.excuse`."""
+        return False
 
     def room(self) -> int:
         """How many bytes of channel data the core takes now."""
@@ -203,6 +217,9 @@ class _Joint:
     def closing(self, error: SSHError | None) -> None:
         self._protocol.mux.close_all(error)
 
+    def excused(self, error: SSHError) -> bool:
+        return self._protocol.excuses(error)
+
 
 class ClientProtocol(Protocol):
     """The core of a client: `start`, then answer HostKeyOffered and CredentialNeeded, then use `mux`."""
@@ -213,6 +230,17 @@ class ClientProtocol(Protocol):
     ) -> None:  # fmt: skip
         super().__init__(policy, now=now, hub=hub, random=random)
         self._auth = ClientAuth(self.transport, user, lambda: self._logged_in({}))
+        self.excuse: Callable[[SSHError], bool] | None = None
+        """Set by a shell that will connect again where what was sent ahead was in vain: it says which errors
+        end such an attempt only, and is asked for each that ends the connection."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether something was sent before its time, and the first login request has no answer yet."""
+        return self._auth.ahead
+
+    def excuses(self, error: SSHError) -> bool:
+        return self.excuse is not None and self.excuse(error)
 
     def _on_handshake(self) -> None:
         self._auth.start()

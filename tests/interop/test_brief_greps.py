@@ -1,7 +1,8 @@
 """The article's two greps over -vvv: our client's lines against those of ssh(1) 9.2, from the same server.
 
 Algorithm options are equal; what is masked is what each side has of its own: the lists it offers, its
-version, its sequence of bytes. Everything else, and the order, has to be the same.
+version, its sequence of bytes. Everything else, and the order, has to be the same; but a client that does not
+ask first whether a key would do has the server's remark about that key once and not twice.
 """
 
 from __future__ import annotations
@@ -97,6 +98,12 @@ def words_for(
     ]
 
 
+def once(found: list[str]) -> list[str]:
+    """Without the repetitions of what the server remarks."""
+    seen = set[str]()
+    return [line for line in found if "Remote:" not in line or not (line in seen or seen.add(line))]
+
+
 @pytest.mark.parametrize("pattern", GREPS)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_login_prints_the_same_lines(
@@ -105,8 +112,20 @@ def test_a_login_prints_the_same_lines(
     identity = str(keys.user().copy_to(folder))
     words = words_for(server("openssh-9.2"), keys, folder, *OPTIONS[name], user_keys=(identity,))
     ours, theirs = both(words, pattern, folder)
-    assert ours == theirs
+    assert ours == once(theirs)
     assert len(ours) >= 6
+    again, _ = both(words, pattern, folder)  # the server is known by now, and is sent more before its time
+    assert again == ours
+
+
+@pytest.mark.parametrize("pattern", GREPS)
+def test_a_login_in_turns_prints_them_as_often(
+    pattern: str, server: Callable[[str], Server], keys: Keys, folder: Path
+) -> None:
+    identity = str(keys.user().copy_to(folder))
+    words = words_for(server("openssh-9.2"), keys, folder, *OPTIONS["gcm"], user_keys=(identity,))
+    ours = lines([sys.executable, "-m", "glasshell", "ssh", "-o", "Speculation=no"], words, pattern, folder)
+    assert ours == lines(["ssh"], words, pattern, folder)
 
 
 @pytest.mark.parametrize("pattern", GREPS)
@@ -117,7 +136,7 @@ def test_keys_that_are_refused_first(
     identities = tuple(str(key.copy_to(folder)) for key in pair)
     words = words_for(server("openssh-9.2"), keys, folder, *OPTIONS["gcm"], user_keys=identities)
     ours, theirs = both(words, pattern, folder)
-    assert ours == theirs
+    assert ours == once(theirs)
 
 
 @pytest.mark.parametrize("pattern", GREPS)

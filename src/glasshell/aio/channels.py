@@ -76,7 +76,7 @@ class ChannelIO:
 
     def tell(self, name: str, body: Struct) -> None:
         """Sends a request that wants no answer; after the end of the channel nothing."""
-        if self.channel.state is State.OPEN:
+        if self.channel.state is State.OPEN or self.channel.assumed:
             self.endpoint.link.touch()
             self.channel.request(name, body, want_reply=False)
             self.endpoint.link.wake()
@@ -124,7 +124,8 @@ class ChannelIO:
             case ChannelRefused(reason=reason, description=text):
                 self.end(ChannelOpenFailed(f"the channel was refused: {text}", reason=reason))
             case ChannelClosed():
-                self.end(self.channel.error)
+                error = self.channel.error
+                self.end(self.endpoint.failure() if error is not None else None)
 
     def end(self, error: SSHError | None) -> None:
         """The channel is over; `error` where that is no orderly end. The first call counts."""

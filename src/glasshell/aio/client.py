@@ -15,21 +15,27 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import cache
 from typing import Any, overload
 
+from ..connection.channel import State
 from ..errors import (
     AuthenticationFailed,
     ChannelOpenFailed,
     HostKeyRefused,
     RequestFailed,
+    SpeculationFailed,
     SSHError,
     UsageError,
 )
 from ..events import (
+    Attempt,
     Authenticated,
     BannerShown,
     ChannelOffered,
+    Credential,
     CredentialNeeded,
     Event,
+    GlobalRequested,
     HostKeyOffered,
+    KeyMethod,
     PasswordChangeNeeded,
     PromptsShown,
     Question,
@@ -39,11 +45,13 @@ from ..messages.connection import (
     CancelTcpipForward,
     DirectTcpip,
     ForwardedTcpip,
+    Hostkeys,
     OpenFailure,
     SessionOpen,
     TcpipForward,
     TcpipForwardReply,
 )
+from ..messages.declare import Struct
 from ..observe.hub import Sink
 from ..policy import Policy
 from ..protocol import ClientProtocol
@@ -55,8 +63,11 @@ from .endpoint import Endpoint
 from .forward import Listener, dial_out, listen_local, pump
 from .identity import KeyLike
 from .login import Asking, Login
+from .memory import PROCESS, Memory
 from .process import Completed, Process, Terminal, program
 from .recorder import Recorder
+from .rotation import HostKeyUpdate
+from .speculation import IN_TURNS, Speculation
 from .tasks import deadline
 from .trust import DEFAULT_FILES, AskHostKey, KnownHostsLike, Strict, Trust
 
@@ -76,8 +87,14 @@ class Connection(Endpoint):
     def __init__(
         self, host: str, port: int, user: str, *, policy: Policy, trust: Trust, login: Login,
         recorder: Recorder, sinks: bool = True, on_banner: Callable[[str], None] | None = None,
+        speculation: Speculation | None = None, ahead: Callable[[Connection], object] | None = None,
+        host_keys: HostKeyUpdate | None = None,
     ) -> None:  # fmt: skip
-        """For `connect`. Without `sinks` nobody but the recorder hears, and nobody after the login."""
+        """For `connect`. Without `sinks` nobody but the recorder hears, and nobody after the login.
+
+        `ahead` is called where a program may be asked for (`begin`) behind a login that has no answer yet.
+        With a `speculation` what is raised may be SpeculationFailed: connect again, in turns.
+        """
         self.host = host
         self.port = port
         self.user = user
@@ -85,9 +102,24 @@ class Connection(Endpoint):
         self.login = login
         self.banner = ""
         """What the server said before the login."""
-        policy = policy.but(host_key_algorithms=trust.order(policy.host_key_algorithms))
+        self.speculation = speculation
+        plan = speculation.plan if speculation else IN_TURNS
+        policy = plan.apply(policy.but(host_key_algorithms=trust.order(policy.host_key_algorithms)))
+        if plan.eager:
+            login.hurry(plan.key)
         core = ClientProtocol(policy, user=user, now=asyncio.get_running_loop().time(), hub=recorder.hub)
+        if speculation is not None:
+            core.excuse = self._excuses
         super().__init__(core, recorder.hub)
+        self._client = core
+        self._plan = plan
+        self._ahead = ahead
+        self._host_keys = host_keys
+        self._misfire: SpeculationFailed | None = None
+        self.asked = asyncio.Event()
+        """Set when the first channel has been asked for: what can wait has waited for that."""
+        self._numbered = False
+        """Whether the server may have given a number to something already."""
         self._sinks = sinks
         self._recorder = recorder
         self._on_banner = on_banner
@@ -98,24 +130,29 @@ class Connection(Endpoint):
     def handlers(self) -> dict[type[Event], Callable[[Any], None]]:
         return {
             HostKeyOffered: lambda q: self._ask(q, self._judge_host_key),
-            CredentialNeeded: lambda q: self._ask(q, self.login.credential),
-            SignatureNeeded: lambda q: self._ask(q, self.login.sign),
+            CredentialNeeded: lambda q: self._ask(q, self._credential),
+            SignatureNeeded: lambda q: self._ask(q, self.login.sign, self._signed),
             PromptsShown: lambda q: self._ask(q, self.login.prompts),
             PasswordChangeNeeded: lambda q: self._ask(q, self.login.new_password),
             BannerShown: self._on_banner_shown,
             Authenticated: self._on_authenticated,
             ChannelOffered: self._on_offer,
+            GlobalRequested: self._on_global_request,
         }
 
     async def start(self, sock: socket.socket) -> None:
         """Speaks SSH over a connected socket until the login is over. Raises what prevented it."""
         peer = sock.getpeername()
         self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if self.speculation is not None:
+            self.speculation.tell(session=self._ahead is not None)
         try:
             await self.link.loop.create_connection(lambda: self.link, sock=sock)
         except BaseException:
             sock.close()
             raise
+        if self._plan.eager:
+            self.spawn(self.login.prepare())
         try:
             await self._ready
         except BaseException:
@@ -174,15 +211,57 @@ class Connection(Endpoint):
 
         Raises ChannelOpenFailed, or RequestFailed where the server refuses the terminal or the program.
         """
-        request, body, name = program(command, subsystem)
-        io = await self.open_channel("session", SessionOpen())
-        process = Process(io, name)
+        number = self._first_number()
+        if number is not None:
+            process = self._begin(number, *program(command, subsystem), env=env or {}, pty=pty)
+        else:
+            request, body, name = program(command, subsystem)
+            first = not self._numbered
+            process = Process(await self.open_channel("session", SessionOpen()), name)
+            if first and self.speculation is not None:
+                self.speculation.opened(process.io.channel.peer_id)
+            process.ask(request, body, env=env or {}, pty=pty)
+        await self.started(process)
+        return process
+
+    def begin(
+        self, command: str | None = None, *, subsystem: str | None = None,
+        env: Mapping[str, str] | None = None, pty: Terminal | None = None,
+    ) -> Process:  # fmt: skip
+        """Asks for a program where `ahead` was called; nothing is known of it before `started`."""
+        assert self._plan.channel is not None
+        return self._begin(self._plan.channel, *program(command, subsystem), env=env or {}, pty=pty)
+
+    def _begin(
+        self, number: int, request: str, body: Struct, name: str, *, env: Mapping[str, str],
+        pty: Terminal | None,
+    ) -> Process:  # fmt: skip
+        """Asks for the channel, and for the program on it, in one go."""
+        process = Process(self.ask_channel("session", SessionOpen(), peer_id=number), name)
+        process.ask(request, body, env=env, pty=pty)
+        return process
+
+    async def started(self, process: Process) -> None:
+        """Waits until a program that was asked for runs. Raises as `open`."""
         try:
-            await process.start(request, body, env=env or {}, pty=pty)
+            await process.started()
         except BaseException:
             process.close()
             raise
-        return process
+        self.link.settled()
+        if self.speculation is not None and process.io.channel.id == 0:
+            self.speculation.opened(process.io.channel.peer_id)
+
+    def _first_number(self) -> int | None:
+        """How the server will number a channel that is asked for now; None: not known."""
+        if self.speculation is None or self._numbered:
+            return None
+        return self.speculation.first_channel(self.peer_software)
+
+    def ask_channel(self, type: str, body: Struct, *, peer_id: int | None = None) -> ChannelIO:
+        self._numbered = True
+        self.asked.set()
+        return super().ask_channel(type, body, peer_id=peer_id)
 
     # Forwarding
 
@@ -204,6 +283,7 @@ class Connection(Endpoint):
         Raises RequestFailed where the server refuses.
         """
         self._check_forwarding()
+        self._numbered = True
         request = TcpipForward(listen_host, listen_port)
         granted, reply = await self.global_request("tcpip-forward", request)
         facts = {"kind": "remote", "listen": f"{listen_host}:{listen_port}", "target": f"{host}:{port}"}
@@ -225,7 +305,10 @@ class Connection(Endpoint):
 
     # What the core tells and asks
 
-    def _ask(self, question: Question, answer: Callable[[Any], Coroutine[Any, Any, Any]]) -> None:
+    def _ask(
+        self, question: Question, answer: Callable[[Any], Coroutine[Any, Any, Any]],
+        then: Callable[[Any, Any], None] = lambda question, value: None,
+    ) -> None:  # fmt: skip
         """Answers later; what the caller's own prompts raise is raised by `connect`."""
 
         async def work() -> None:
@@ -237,13 +320,65 @@ class Connection(Endpoint):
                 self._ready.set_exception(error)
             else:
                 self.link.answer(question, value)
+                then(question, value)
 
         self.spawn(work())
 
     async def _judge_host_key(self, question: HostKeyOffered) -> bool | HostKeyRefused:
+        if self.speculation is not None:
+            self.speculation.exchanged = True
+        if self._plan.kex and self.speculation is not None and not self.trust.knows(question.key):
+            self.speculation.misled()  # as if nothing had been sent ahead: that is for the plain way to judge
+            raise self._failed("the host key that was asked for first is not the one that is known")
+        if self._plan.eager:
+            self.link.cork()
         verdict = await self.trust.judge(question.key, self._address, self.link.state)
         self.login.restricted = self.trust.restricted
         return verdict
+
+    async def _credential(self, question: CredentialNeeded) -> Credential | None:
+        if self.speculation is not None and self.speculation.asked:
+            self.speculation.refused()
+            raise self._failed("the key that was enough last time was refused")
+        if question.methods is not None:
+            self.link.uncork()
+        credential = await self.login.credential(question)
+        if not isinstance(credential, KeyMethod) or credential.probe:
+            self.link.uncork()
+        return credential
+
+    def _signed(self, question: SignatureNeeded, signature: Any) -> None:
+        """A login leaves; what belongs behind it leaves with it."""
+        speculation, ahead = self.speculation, self._ahead
+        # Compression begins with the server's SUCCESS, each way: what crosses that could not be read.
+        plain = self.negotiated.compression_c2s == "none"
+        sent = self._client.ahead and isinstance(signature, bytes) and plain
+        if sent and ahead is not None and speculation is not None and not speculation.asked:
+            speculation.asked = speculation.may_ask(question.key.fingerprint())
+            if speculation.asked:
+                ahead(self)
+        self.link.uncork()
+
+    def _excuses(self, error: SSHError) -> bool:
+        assert self.speculation is not None
+        channels = self.core.mux.channels.values()
+        if not self.speculation.excuses(
+            error, begun=bool(self.core.peer_software), ahead=self._client.ahead,
+            opening=bool(channels) and all(channel.state is State.OPENING for channel in channels),
+        ):  # fmt: skip
+            return False
+        self._misfire = SpeculationFailed(str(error), hint="connect again")
+        self._misfire.__cause__ = error
+        if isinstance(error, SpeculationFailed):
+            self.speculation.misnumbered()
+        return True
+
+    def _failed(self, text: str) -> SpeculationFailed:
+        self.link.state("speculation_failed", text=text)
+        return SpeculationFailed(text, hint="connect again")
+
+    def failure(self) -> SSHError:
+        return self._misfire or super().failure()
 
     def _on_banner_shown(self, event: BannerShown) -> None:
         self.banner += event.text
@@ -253,6 +388,8 @@ class Connection(Endpoint):
     def _on_authenticated(self, event: Authenticated) -> None:
         self._recorder.stop()
         sys.audit("glasshell.login", "client", event.user, event.method)
+        if self.speculation is not None:
+            self.speculation.logged_in(self.peer_software, self.core.offered, _one_key(event.attempts))
         if not self._sinks:
             self.link.mute()
         if not self._ready.done():
@@ -267,6 +404,11 @@ class Connection(Endpoint):
             error.args = (f"{self.user}@{self.host}: {error}",)
         if not self._ready.done():
             self._ready.set_exception(self.failure())
+
+    def _on_global_request(self, question: GlobalRequested) -> None:
+        self.link.answer(question, False)
+        if self._host_keys is not None and isinstance(question.body, Hostkeys):
+            self._host_keys.take(self, question.body)
 
     def _on_offer(self, question: ChannelOffered) -> None:
         target = None
@@ -289,6 +431,13 @@ class Connection(Endpoint):
         io = self.adopt(question.channel)
         self.link.answer(question, True)
         await pump(io, reader, writer)
+
+
+def _one_key(attempts: Sequence[Attempt]) -> str:
+    """The fingerprint of the key that was enough to log in; empty where it was not a key alone."""
+    steps = [attempt for attempt in attempts if attempt.answer in ("accepted", "partial")]
+    enough = len(steps) == 1 and steps[0].method == "publickey"
+    return steps[0].identity.rpartition(" ")[2] if enough else ""
 
 
 class Connecting:
@@ -318,7 +467,7 @@ def connect(
     ask_host_key: AskHostKey | None = None, asking: Asking | None = None, order: Sequence[str] | None = None,
     policy: Policy | None = None, deadline: float | None = CONNECT_SECONDS, sinks: Sequence[Sink] = (),
     on_banner: Callable[[str], None] | None = None, family: int = 0, bind: str = "",
-    sock: socket.socket | None = None,
+    sock: socket.socket | None = None, memory: Memory | None = PROCESS,
 ) -> Connecting:  # fmt: skip
     """Connects to an SSH server and logs in: `async with connect(...) as connection`, or `await` it.
 
@@ -331,6 +480,8 @@ def connect(
 
     How: `policy` (algorithms, limits), `deadline` in seconds for everything up to the login, None for no
     limit; `sinks` hear every record; `family` and `bind` as socket's; `sock`: a socket that is connected.
+    `memory` is where servers are remembered, so that less has to be waited for the next time: by default
+    in this process; `Memory(default_file())`: where `glasshell ssh` does; None: everything in turns.
 
     Raises CannotConnect, HostKeyRefused, NegotiationFailed, AuthenticationFailed (`attempts`: what was tried,
     in order), DeadlineExceeded, ConnectionClosed, PeerError; each with `records`, all that happened.
@@ -345,20 +496,29 @@ def connect(
             host, port, known_hosts=known_hosts, strict=strict, alias=alias, ask=ask_host_key,
             warn=asking.warn if asking else None,
         )  # fmt: skip
-        login = Login(
-            name, host, keys=keys, agent=usable(agent), agent_only=agent_only,
-            passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
-            state=state,
-        )  # fmt: skip
+        settings = policy or _usual_policy()
+        speculation = None
+        if memory is not None and sock is None:  # a socket of the caller's cannot be had twice
+            speculation = Speculation(memory, trust, settings, name, state, fixed=_fixed(policy))
+
+        async def attempt() -> Connection:
+            login = Login(
+                name, host, keys=keys, agent=usable(agent), agent_only=agent_only,
+                passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
+                state=state,
+            )  # fmt: skip
+            connected = sock or await dial(host, port, family=family, bind=bind, user=name, state=state)
+            login.tell_files()
+            connection = Connection(
+                host, port, name, policy=settings, trust=trust, login=login, recorder=recorder,
+                sinks=bool(sinks), on_banner=on_banner, speculation=speculation,
+            )  # fmt: skip
+            await connection.start(connected)
+            return connection
+
         try:
             async with _deadline(deadline, f"connecting to {host} port {port}"):
-                connected = sock or await dial(host, port, family=family, bind=bind, user=name, state=state)
-                login.tell_files()
-                connection = Connection(
-                    host, port, name, policy=policy or _usual_policy(), trust=trust, login=login,
-                    recorder=recorder, sinks=bool(sinks), on_banner=on_banner,
-                )  # fmt: skip
-                await connection.start(connected)
+                connection = await (speculation.connect(attempt) if speculation else attempt())
                 recorder.pack()
         except SSHError as error:
             if not any(getattr(record, "name", "") == "error" for record in recorder.records):
@@ -378,6 +538,13 @@ _deadline = deadline
 def _usual_policy() -> Policy:
     """One for all: a thousand connections are told apart by other things."""
     return Policy.client(login_grace=0)
+
+
+def _fixed(policy: Policy | None) -> tuple[str, ...]:
+    """The lists of `policy` that are not the default ones: their order is somebody's wish."""
+    usual = _usual_policy()
+    names = ("kex", "host_key_algorithms")
+    return tuple(name for name in names if policy and getattr(policy, name) != getattr(usual, name))
 
 
 def _user() -> str:

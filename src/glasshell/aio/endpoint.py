@@ -81,7 +81,7 @@ class Endpoint:
 
     def failure(self) -> SSHError:
         """Why nothing can be done any more: the connection's error, or that it was closed."""
-        return self.error or ConnectionClosed("the connection is closed")
+        return self.error or self.core.error or ConnectionClosed("the connection is closed")
 
     # Channels and requests
 
@@ -91,13 +91,19 @@ class Endpoint:
         self._channels[channel] = streams
         return streams
 
-    async def open_channel(self, type: str, body: Struct) -> ChannelIO:
-        """Opens a channel. Raises ChannelOpenFailed, or the connection's error."""
+    def ask_channel(self, type: str, body: Struct, *, peer_id: int | None = None) -> ChannelIO:
+        """Asks for a channel, and waits for nothing: see `opened`. Where `peer_id` is given, the number that
+        the peer is expected to give it, it can be asked things at once. Raises as `open_channel`."""
         if self.core.closed:
             raise self.failure()
         self.link.touch()
-        streams = self.adopt(self.core.mux.open(type, body))
+        streams = self.adopt(self.core.mux.open(type, body, peer_id=peer_id))
         self.link.wake()
+        return streams
+
+    async def open_channel(self, type: str, body: Struct) -> ChannelIO:
+        """Opens a channel. Raises ChannelOpenFailed, or the connection's error."""
+        streams = self.ask_channel(type, body)
         try:
             await streams.opened
         except asyncio.CancelledError:

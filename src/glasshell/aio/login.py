@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
@@ -78,6 +79,9 @@ class Login:
         self._passphrase = passphrase
         self._password = password
         self._most_tries = tries
+        self._eager = False
+        self._favourite = ""
+        self._preparing: asyncio.Task[None] | None = None
         if order is None:
             alone = password is not None and self._asking.prompts is None
             order = ("publickey", "password", "keyboard-interactive") if alone else ORDER
@@ -99,8 +103,19 @@ class Login:
                 key_type = identity.key.type if identity.key else ""
                 self._state("identity_file", path=identity.source, type=key_type)
 
+    def hurry(self, favourite: str) -> None:
+        """From here on a key is not asked about first where its signature asks nobody; the one with the
+        fingerprint `favourite` comes before all others. Call before the first question."""
+        self._eager, self._favourite = True, favourite
+
+    async def prepare(self) -> None:
+        """Gets what `credential` and `sign` will need first, while the server is still to answer."""
+        self._preparing = asyncio.current_task()
+        await self._find_keys()
+
     def _begin(self) -> None:
         self._keys: deque[Identity] | None = None
+        self._sole = False
         self._interactive_tries = 0
         self._interactive_asked = True
         self._password_tries = 0
@@ -124,7 +139,7 @@ class Login:
         """The next thing to try, or None: nothing is left."""
         self._seen = len(question.attempts)
         if question.methods is None:
-            return NoneMethod()
+            return await self._unasked() or NoneMethod()
         if question.partial:
             self._begin_again()
         self._last = None
@@ -191,16 +206,53 @@ class Login:
             return await self._next_password()
         return None
 
-    async def _next_key(self) -> KeyMethod | None:
+    async def _unasked(self) -> KeyMethod | None:
+        """The first key, to be sent before the server has said what it takes; None: `none` has to ask."""
+        if not self._eager or self._order[:1] != ("publickey",):
+            return None
+        keys = await self._find_keys()
+        if keys and keys[0].key is not None and await self._signs_unasked(keys[0]):
+            return await self._next_key()
+        return None
+
+    async def _find_keys(self) -> deque[Identity]:
+        if self._preparing is not None and self._preparing is not asyncio.current_task():
+            await asyncio.wait([self._preparing])
         if self._keys is None:
             found = await collect(
                 self._given, self._agent, only=self._agent_only,
                 skipped=lambda what, reason: self._skip("publickey", what, reason),
             )  # fmt: skip
-            self._keys = deque(found)
-        while self._keys:
-            identity = self._keys.popleft()
-            probe = identity.key is not None
+            if self._favourite:
+                found.sort(key=lambda i: i.key is None or i.key.fingerprint() != self._favourite)
+            self._keys, self._sole = deque(found), len(found) == 1
+            if self._eager and found:
+                await self._signs_unasked(found[0])
+        return self._keys
+
+    async def _signs_unasked(self, identity: Identity) -> bool:
+        """Whether a signature by this key asks nobody anything.
+
+        An agent may ask its owner, which cannot be seen: it is asked for the key that was enough last time,
+        and for the only one there is. What a signature tells a server beyond a query is that the key is at
+        hand just now; the query has told whose it is.
+        """
+        key = identity.key
+        if key is None or key.type.startswith("sk-"):
+            return False
+        if identity.agent is not None:
+            return self._sole or key.fingerprint() == self._favourite
+        try:
+            await identity.open(self._passphrase, None)
+        except (SSHError, OSError):
+            return False
+        return True
+
+    async def _next_key(self) -> KeyMethod | None:
+        keys = await self._find_keys()
+        while keys:
+            identity = keys.popleft()
+            probe = identity.key is not None and not (self._eager and await self._signs_unasked(identity))
             key = identity.key
             if key is None:
                 try:
@@ -237,5 +289,7 @@ class Login:
         return PasswordMethod(password, "asked") if password is not None else None
 
     def _skip(self, method: str, what: str, reason: str) -> None:
-        self._skipped.append((self._seen, Attempt(method, source=what, answer=f"skipped: {reason}")))
+        # Who hurries looks for keys before `none` is sent, and tries them after it all the same.
+        attempt = Attempt(method, source=what, answer=f"skipped: {reason}")
+        self._skipped.append((max(self._seen, self._eager), attempt))
         self._state("auth_skipped", what=what, reason=reason)

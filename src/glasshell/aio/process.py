@@ -72,6 +72,9 @@ class Process:
     def __init__(self, io: ChannelIO, command: str) -> None:
         self.io = io
         self.command = command
+        self._request = ""
+        self._terminal: asyncio.Future[bool] | None = None
+        self._started: asyncio.Future[bool] | None = None
 
     @property
     def stdin(self) -> Writer:
@@ -98,27 +101,37 @@ class Process:
         """The signal that ended the program, without SIG; empty while, and where, there is none."""
         return self.io.exit.signal if self.io.exit else ""
 
-    async def start(
-        self, request: str, body: Struct, *, env: Mapping[str, str], pty: Terminal | None
-    ) -> None:
-        """Sends the requests that start the program, in one go as ssh(1) does, and waits for the answers.
-
-        Raises RequestFailed where the server refuses the terminal or the program.
-        """
+    def ask(self, request: str, body: Struct, *, env: Mapping[str, str], pty: Terminal | None) -> None:
+        """Sends the requests that start the program, in one go as ssh(1) does; `started` has the answers."""
         io = self.io
-        terminal: asyncio.Future[bool] | None = None
+        self._request = request
         if pty is not None:
-            terminal = io.ask(
+            self._terminal = io.ask(
                 "pty-req",
                 pty_req(pty.term, pty.columns, pty.rows, width=pty.width, height=pty.height, modes=pty.modes),
             )
         for name, value in env.items():
             io.tell("env", Env(name, value))
-        started = io.ask(request, body)
-        if terminal is not None and not await terminal:
+        self._started = io.ask(request, body)
+
+    async def start(
+        self, request: str, body: Struct, *, env: Mapping[str, str], pty: Terminal | None
+    ) -> None:
+        """`ask`, and then `started`."""
+        self.ask(request, body, env=env, pty=pty)
+        await self.started()
+
+    async def started(self) -> None:
+        """Waits until the program that was asked for runs.
+
+        Raises ChannelOpenFailed, and RequestFailed where the server refuses the terminal or the program.
+        """
+        io, request = self.io, self._request
+        assert self._started is not None
+        if self._terminal is not None and not await self._terminal:
             raise RequestFailed(f"PTY allocation request failed on channel {io.channel.id}")
         try:
-            granted = await started
+            granted = await self._started
         except ConnectionClosed:
             # A short program may be over before its server has said that it began.
             granted = io.exit is not None

@@ -143,6 +143,7 @@ class ServerSession:
         elif isinstance(body, Subsystem):
             self.subsystem = body.name
         handler = self.connection.handler_of(self)
+        self.connection.link.settled()
         self.connection.link.answer(question, handler is not None)
         if handler is None:
             self.command = self.subsystem = None

@@ -13,7 +13,9 @@ from ..keys.known_hosts import Entry, Kind, KnownHosts, Verdict, format_entry, h
 from ..values import slotted
 from ..wire import visible
 
-__all__ = ["AskHostKey", "KnownHostsLike", "NewHostKey", "Strict", "Trust"]
+__all__ = [
+    "AskHostKey", "KnownHostsLike", "NewHostKey", "Strict", "Trust", "label_of", "read_known_hosts",
+]  # fmt: skip
 
 Strict: TypeAlias = Literal["yes", "ask", "accept-new", "no"]
 """StrictHostKeyChecking of ssh_config(5)."""
@@ -104,6 +106,10 @@ class Trust:
         self.ask = ask
         self.warn = warn or (lambda text: None)
         self.restricted = ""
+        self.vouched = False
+        """Whether a person has taken the host's key just now."""
+        self.found: Entry | None = None
+        """The line by which the host's key was known."""
         self.file: Path | None = None
         self.pinned: PublicKey | None = None
         self.known = self._read(known_hosts)
@@ -113,6 +119,26 @@ class Trust:
         by one key would show another and look changed."""
         types = (self.pinned.type,) if self.pinned else self.known.known_key_types(self.host, self.port)
         return tuple(sorted(algorithms, key=lambda name: key_type_of(name) not in types))
+
+    def leads(self, algorithm: str, min_rsa_bits: int) -> bool:
+        """Whether a key is known, and would be taken, that signs with `algorithm`: to ask for it first."""
+        held = [self.pinned] if self.pinned else [
+            entry.key for entry in self.known.lookup(self.host, self.port)
+            if not entry.marker and entry.key_type == key_type_of(algorithm)
+        ]  # fmt: skip
+        return any(
+            key is not None and algorithm in key.algorithms and self.knows(key)
+            and (key.type != "ssh-rsa" or key.bits >= min_rsa_bits)
+            for key in held
+        )  # fmt: skip
+
+    def trusted_by(self, files: Sequence[Path]) -> bool:
+        """Whether the host's key was known by one of `files`, or taken by a person."""
+        return self.vouched or (self.found is not None and Path(self.found.source) in files)
+
+    def knows(self, key: PublicKey) -> bool:
+        """Whether `key` is the host's, by what is known already: nobody is asked, and nothing is written."""
+        return self._verdict(key).kind is Kind.KNOWN
 
     async def judge(self, key: PublicKey, address: str, state: Callable[..., None]) -> bool | HostKeyRefused:
         """The verdict on `key`; `state` hears it as the record `host_key_verdict`."""
@@ -144,6 +170,7 @@ class Trust:
     async def _decide(self, verdict: Verdict, address: str) -> tuple[str, bool | HostKeyRefused]:
         key = verdict.key
         if verdict.kind is Kind.KNOWN:
+            self.found = verdict.entry
             return "known", True
         if verdict.kind is Kind.REVOKED and verdict.entry is not None:
             return "revoked", self._revoked(key, verdict.entry)
@@ -157,6 +184,7 @@ class Trust:
             others = tuple(self.known.other_names(key))
             if not await self.ask(NewHostKey(self.name, address, key, others)):
                 return "declined", HostKeyRefused(f"the host key of {self.name} was not accepted")
+            self.vouched = True
         self._add(key)
         return "added", True
 
@@ -172,7 +200,7 @@ class Trust:
         text += _CHANGED.format(label=key.label, fingerprint=key.fingerprint())
         if self.file:
             text += f"Add correct host key in {self.file} to get rid of this message.\n"
-        text += f"Offending {_label(entry)} key in {entry.where}"
+        text += f"Offending {label_of(entry)} key in {entry.where}"
         remedy = f'ssh-keygen -f "{entry.source}" -R "{self.name}"'
         hint = "somebody may be in the middle"
         if self.pinned is None:
@@ -187,7 +215,7 @@ class Trust:
         return HostKeyRefused(
             f"REMOTE HOST IDENTIFICATION HAS CHANGED! Host key for {self.name} has changed and you have"
             f" requested strict checking: it shows {key.label} {key.fingerprint()},"
-            f" {entry.where} has {_label(entry)} {entry.fingerprint}",
+            f" {entry.where} has {label_of(entry)} {entry.fingerprint}",
             hint=hint,
         )
 
@@ -212,7 +240,7 @@ class Trust:
         paths = [known_hosts] if isinstance(known_hosts, (str, os.PathLike)) else known_hosts
         files = [Path(path).expanduser() for path in paths]
         self.file = files[0] if files else None
-        return sum((_read_file(file) for file in files), KnownHosts())
+        return sum((read_known_hosts(file) for file in files), KnownHosts())
 
     def _add(self, key: PublicKey) -> None:
         if self.file is not None:
@@ -225,14 +253,16 @@ class Trust:
         self.warn(f"Warning: Permanently added '{self.name}' ({key.label}) to the list of known hosts.")
 
 
-def _label(entry: Entry) -> str:
+def label_of(entry: Entry) -> str:
+    """The kind of the key in a line, as OpenSSH says it to people."""
     try:
         return PublicKey.from_blob(entry.blob).label
     except SSHError:
         return entry.key_type
 
 
-def _read_file(path: Path) -> KnownHosts:
+def read_known_hosts(path: Path) -> KnownHosts:
+    """The lines of a file, none where there is no such file. Raises ConfigError."""
     try:
         return KnownHosts.parse(path.read_bytes(), str(path))
     except (FileNotFoundError, NotADirectoryError):

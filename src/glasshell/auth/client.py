@@ -87,6 +87,16 @@ class ClientAuth:
         self._user = user
         self._done = done
         self._refuse_trivial = refuse_trivial
+        self._served = False
+        """Whether the server has accepted the service."""
+        self._handlers: Mapping[int, Handler] = {}
+        """What takes the answer that is awaited."""
+        self._none_ahead = False
+        """Whether `none` was sent right before another request, and its answer is still to come."""
+        self._waiting: Callable[[], None] | None = None
+        """What is to be done once that has come."""
+        self.ahead = False
+        """Whether something was sent without waiting, and the first login request has no answer yet."""
         self._methods: tuple[str, ...] | None = None
         self._partial = False
         self._attempts: list[Attempt] = []
@@ -99,10 +109,17 @@ class ClientAuth:
         self._banner_left = MAX_BANNERS
 
     def start(self) -> None:
-        """Asks for the service ssh-userauth (RFC 4253 §10). Call once, when the first keys are in use."""
+        """Asks for the service ssh-userauth (RFC 4253 §10). Call once, when the first keys are in use.
+
+        With `Policy.eager` the first login request does not wait for the answer: requests may be sent ahead,
+        and are answered in order (RFC 4252 §5.1).
+        """
         self._port.enter(Phase.SERVICE)
-        self._port.install({ServiceAccept.NUMBER: self._on_service_accept})
+        self._listen()
         self._port.send(ServiceRequest(USERAUTH))
+        if self._port.policy.eager:
+            self.ahead = True
+            self._ask()
 
     def _on_service_accept(self, payload: memoryview) -> None:
         accepted = ServiceAccept.decode(payload).service_name
@@ -110,12 +127,19 @@ class ClientAuth:
             raise ProtocolViolation(
                 f'the server accepted the service "{accepted}", not {USERAUTH}', clause="RFC 4253 10"
             )
+        self._served = True
         self._port.enter(Phase.AUTH)
-        self._ask()
+        if self._port.policy.eager:
+            self._listen(self._handlers)
+        else:
+            self._ask()
 
     # --- one attempt after another
 
     def _ask(self) -> None:
+        if self._none_ahead:  # its answer says what there is to choose from
+            self._waiting = self._ask
+            return
         self._listen()
         question = CredentialNeeded(self._methods, self._partial, tuple(self._attempts))
         self._port.ask(question, self._try)
@@ -128,6 +152,8 @@ class ClientAuth:
                 self._begin(Attempt(NONE))
                 self._request(NONE, NoneRequest())
             case KeyMethod():
+                if self._methods is None and self._port.policy.eager and not credential.probe:
+                    self._send_none_ahead()
                 self._try_key(credential)
             case PasswordMethod():
                 self._begin(Attempt(PASSWORD, source=credential.source))
@@ -146,6 +172,12 @@ class ClientAuth:
         if method in (NONE, self._announced):
             return
         self._announced = method
+        if self._none_ahead:
+            self._waiting = lambda: self._tell_next(method)
+        else:
+            self._tell_next(method)
+
+    def _tell_next(self, method: str) -> None:
         if hub := self._port.hub:
             tried = {method, *(a.method for a in self._attempts)}
             remaining = tuple(m for m in self._methods or () if m not in tried)
@@ -171,7 +203,41 @@ class ClientAuth:
         self._listen(handlers)
 
     def _listen(self, handlers: Mapping[int, Handler] | None = None) -> None:
-        self._port.install({UserauthBanner.NUMBER: self._on_banner, **(handlers or {})})
+        self._handlers = handlers or {}
+        if not self._served:
+            self._port.install({ServiceAccept.NUMBER: self._on_service_accept})
+            return
+        expected = self._handlers
+        if self._none_ahead:
+            expected = {
+                UserauthFailure.NUMBER: self._on_none_refused, UserauthSuccess.NUMBER: self._on_none_accepted,
+            }  # fmt: skip
+        self._port.install({UserauthBanner.NUMBER: self._on_banner, **expected})
+
+    # --- `none`, sent right before what is meant
+
+    def _send_none_ahead(self) -> None:
+        """Asks what the server takes and goes on: it costs no round trip and is no failure."""
+        self._none_ahead = True
+        self._port.send(UserauthRequest(self._user, CONNECTION, NONE, NoneRequest()))
+
+    def _on_none_refused(self, payload: memoryview) -> None:
+        failure = UserauthFailure.decode(payload)
+        self._methods = failure.methods
+        self._attempts.append(Attempt(NONE, answer="refused", methods=failure.methods))
+        if hub := self._port.hub:
+            hub.state("auth_methods", methods=failure.methods, partial=failure.partial_success)
+        self._none_ahead = False
+        self._listen(self._handlers)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def _on_none_accepted(self, payload: memoryview) -> None:
+        """What followed `none` is ignored by the server (RFC 4252 §5.3)."""
+        self._none_ahead = self._proof = False
+        self._trying = Attempt(NONE)
+        self._on_success(payload)
 
     def _record(self, answer: str) -> None:
         self._attempts.append(replace(self._trying, answer=answer, methods=self._methods or ()))
@@ -200,6 +266,7 @@ class ClientAuth:
 
     def _on_failure(self, payload: memoryview, refused: str) -> None:
         failure = UserauthFailure.decode(payload)
+        self.ahead = False
         self._methods, self._partial = failure.methods, failure.partial_success
         self._record("partial" if self._partial else refused)
         if self._partial:
@@ -211,6 +278,7 @@ class ClientAuth:
 
     def _on_success(self, payload: memoryview) -> None:
         UserauthSuccess.decode(payload)
+        self.ahead = False
         self._record("accepted")
         if not (self._proof or self._proved) and not self._take_trivial():
             return

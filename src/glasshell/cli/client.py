@@ -9,13 +9,16 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..aio.agent import usable
 from ..aio.client import Connection
 from ..aio.dial import dial
 from ..aio.login import Asking, Login
+from ..aio.memory import Memory, default_file
 from ..aio.recorder import Recorder
+from ..aio.rotation import HostKeyUpdate
+from ..aio.speculation import Speculation
 from ..aio.trust import AskHostKey, Trust
 from ..config.ssh_config import ClientOptions, Forward
 from ..errors import (
@@ -139,6 +142,8 @@ class Client:
         self._ready = ready
         self._signal: signal.Signals | None = None
         self._in_session = False
+        self._session: Session | None = None
+        self._settings: dict[str, Any] | None = None
         self._recorder: Recorder
         self._trust: Trust
 
@@ -149,17 +154,30 @@ class Client:
         self._catch_signals()
         try:
             self._tell_options()
-            connection = await self._connect()
-            self._in_session = True
-            try:
-                return await self._serve(connection)
-            finally:
-                await connection.close()
+            self._questions = Questions(self._options, self._views.warn, self._recorder.state)
+            self._trust = self._make_trust(self._questions.host_key)
+            self._host_keys = self._make_host_keys()
+            speculation = self._make_speculation()
+            if speculation is None:
+                return await self._attempt(None)
+            return await speculation.connect(lambda: self._attempt(speculation))
         except SSHError as error:
             self._tell(error)
             return FAILED
         except asyncio.CancelledError:
             return self._killed()
+
+    async def _attempt(self, speculation: Speculation | None) -> int:
+        """All of it, once. Raises SpeculationFailed where nothing was run, and it can be done again."""
+        self._in_session, self._session = False, None
+        connection = await self._connect(speculation)
+        self._in_session = True
+        try:
+            return await self._serve(connection)
+        finally:
+            await connection.close()
+            if self._host_keys is not None:
+                await self._host_keys.finish()
 
     # Signals
 
@@ -225,12 +243,11 @@ class Client:
 
     # Connecting
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, speculation: Speculation | None) -> Connection:
         """A connection that is logged in. ConnectTimeout lasts until the server has shown its key."""
         options, views = self._options, self._views
-        questions = Questions(options, views.warn, self._recorder.state)
-        self._trust = self._make_trust(questions.host_key)
-        login = self._make_login(questions.asking)
+        login = self._make_login(self._questions.asking)
+        ahead = self._begin if self._may_begin() else None
         seconds = options.connect_timeout
         scope = asyncio.timeout(seconds)
 
@@ -247,7 +264,8 @@ class Client:
                 connection = Connection(
                     options.hostname, options.port, options.user, trust=self._trust, login=login,
                     policy=views.policy(options.policy()), recorder=self._recorder, sinks=bool(views.sinks),
-                    on_banner=views.banner,
+                    on_banner=views.banner, speculation=speculation, ahead=ahead,
+                    host_keys=self._host_keys,
                 )  # fmt: skip
                 await connection.start(sock)
         except TimeoutError as error:
@@ -285,6 +303,55 @@ class Client:
             hashed=options.hash_known_hosts, ask=ask, warn=self._views.warn,
         )  # fmt: skip
 
+    def _make_host_keys(self) -> HostKeyUpdate | None:
+        """UpdateHostKeys, which is on unless the user keeps the keys elsewhere (ssh_config(5))."""
+        options = self._options
+        usual = "no" if "user_known_hosts" in options.sources else "yes"
+        wanted = options.update_host_keys or usual
+        ask = self._questions.host_keys
+        if wanted == "no" or (wanted == "ask" and ask is None):
+            return None
+        return HostKeyUpdate(self._trust, options.user_known_hosts, ask=ask if wanted == "ask" else None)
+
+    def _make_speculation(self) -> Speculation | None:
+        """What is sent ahead, if anything may be; an order of algorithms that the user gave stays."""
+        options = self._options
+        if not options.speculation:
+            return None
+        given = {"kex": options.kex, "host_key_algorithms": options.host_key_algorithms}
+        return Speculation(
+            Memory(default_file()), self._trust, self._views.policy(options.policy()), options.user,
+            self._recorder.state, bold=True,
+            fixed=[name for name, value in given.items() if value is not None],
+        )  # fmt: skip
+
+    def _may_begin(self) -> bool:
+        """Whether a session is the first thing that is asked of the server, so that it can be sent ahead."""
+        options = self._options
+        forwards = options.local_forwards or options.remote_forwards
+        if forwards and not options.clear_all_forwardings:
+            return False
+        return options.session_type != "none" and self._said.stdio_forward is None
+
+    def _begin(self, connection: Connection) -> None:
+        """Asks for the session behind a login that has no answer yet."""
+        self._session = self._make_session(connection)
+        command, settings = self._program()
+        self._session.begin(command, **settings)
+
+    def _make_session(self, connection: Connection) -> Session:
+        return Session(connection, escape=self._options.escape_char, stdin=not self._options.stdin_null)
+
+    def _program(self) -> tuple[str | None, dict[str, Any]]:
+        """What runs on the server, and with what."""
+        options = self._options
+        if self._settings is None:
+            self._settings = {
+                "subsystem": options.session_type == "subsystem", "environment": self._environment(),
+                "pty": terminal.current(0) if self._wants_terminal() else None,
+            }  # fmt: skip
+        return self._said.command or options.remote_command, self._settings
+
     def _make_login(self, asking: Asking) -> Login:
         options = self._options
         agent = True if options.identity_agent is None else options.identity_agent
@@ -300,7 +367,7 @@ class Client:
         options, said = self._options, self._said
         if not options.clear_all_forwardings:
             await self._forward(connection)
-        session = Session(connection, escape=options.escape_char, stdin=not options.stdin_null)
+        session = self._session or self._make_session(connection)
         if said.stdio_forward is not None:
             return await session.stdio_forward(*said.stdio_forward, self._go)
         if options.session_type == "none":
@@ -308,12 +375,8 @@ class Client:
             connection.link.state("interactive", pty=False)
             await connection.wait_closed()
             raise connection.failure()
-        return await session.program(
-            self._said.command or options.remote_command,
-            subsystem=options.session_type == "subsystem", environment=self._environment(),
-            pty=terminal.current(0) if self._wants_terminal() else None,
-            ready=self._go,
-        )  # fmt: skip
+        command, settings = self._program()
+        return await session.program(command, **settings, ready=self._go)
 
     def _go(self) -> None:
         """Everything is set up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..aio.login import Asking
+from ..aio.rotation import AskUpdate
 from ..aio.trust import AskHostKey, NewHostKey
 from ..config.ssh_config import ClientOptions
 from ..events import PromptsShown
@@ -15,7 +16,8 @@ __all__ = ["Questions"]
 
 
 class Questions:
-    """The questions of one connection: `host_key` for Trust, `asking` for Login."""
+    """The questions of one connection: `host_key` for Trust, `host_keys` for UpdateHostKeys, `asking` for
+    Login."""
 
     def __init__(
         self, options: ClientOptions, warn: Callable[[str], None], state: Callable[..., None]
@@ -23,9 +25,11 @@ class Questions:
         self._state = state
         self._who = f"{options.user}@{options.hostname.lower()}"
         self.host_key: AskHostKey | None = None
+        self.host_keys: AskUpdate | None = None
         self.asking = Asking(warn=warn)
         if not options.batch_mode:
             self.host_key = self._host_key
+            self.host_keys = self._host_keys
             self.asking = Asking(
                 passphrase=self._passphrase, password=self._password, prompts=self._prompts, warn=warn
             )
@@ -46,6 +50,15 @@ class Questions:
             if answer.lower() == "no":
                 return False
             prompt = "Please type 'yes', 'no' or the fingerprint: "
+        return False
+
+    async def _host_keys(self, prompt: str) -> bool:
+        for _ in range(3):
+            said = await self._ask("host keys", prompt, echo=True)
+            answer = said.text().strip().lower() if said is not None else "no"
+            if answer in ("yes", "no"):
+                return answer == "yes"
+            prompt = "Please enter 'yes' or 'no': "
         return False
 
     async def _passphrase(self, path: str) -> Secret | None:

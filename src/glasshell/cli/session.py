@@ -35,7 +35,17 @@ class Session:
         self._escape = escape
         self._stdin = stdin
         self._process: Process | None = None
+        self._begun: Process | None = None
         self._raw = RawMode(0)
+
+    def begin(
+        self, command: str | None, *, subsystem: bool, environment: Mapping[str, str], pty: Terminal | None
+    ) -> None:
+        """Asks for what `program` will be called for, while the login has no answer yet."""
+        self._begun = self._connection.begin(
+            None if subsystem else command, subsystem=command if subsystem else None, env=environment, pty=pty
+        )
+        self._promise()
 
     async def program(
         self, command: str | None, *, subsystem: bool, environment: Mapping[str, str],
@@ -45,19 +55,25 @@ class Session:
 
         255 stands for a program that a signal ended, as with ssh(1), and for `~.`.
         """
-        opening = asyncio.ensure_future(
-            self._connection.open(
-                None if subsystem else command, subsystem=command if subsystem else None, env=environment,
-                pty=pty,
-            )
-        )  # fmt: skip
-        try:
-            await asyncio.sleep(0)  # the channel is asked for; what follows stands behind it
-            self._promise()
+        if self._begun is not None:
             self._connection.link.state("interactive", pty=pty is not None)
-            self._process = process = await opening
-        finally:
-            opening.cancel()
+            await self._connection.started(self._begun)
+            process = self._begun
+        else:
+            opening = asyncio.ensure_future(
+                self._connection.open(
+                    None if subsystem else command, subsystem=command if subsystem else None,
+                    env=environment, pty=pty,
+                )
+            )  # fmt: skip
+            try:
+                await asyncio.sleep(0)  # the channel is asked for; what follows stands behind it
+                self._promise()
+                self._connection.link.state("interactive", pty=pty is not None)
+                process = await opening
+            finally:
+                opening.cancel()
+        self._process = process
         ready()
         if pty is None:
             return await self._attend(process.io, None)

@@ -97,6 +97,8 @@ class ClientOptions:
     strict_host_key_checking: Literal["yes", "ask", "accept-new", "no"] = "ask"
     hash_known_hosts: bool = False
     host_key_alias: str = ""
+    update_host_keys: Literal["yes", "ask", "no"] | None = None
+    """None: yes, unless UserKnownHostsFile was set."""
 
     ciphers: tuple[str, ...] | None = None
     macs: tuple[str, ...] | None = None
@@ -108,6 +110,8 @@ class ClientOptions:
     server_alive_interval: int | None = None
     server_alive_count_max: int | None = None
     allow_terrapin: bool = False
+    speculation: bool = True
+    """Whether what the server is known to ask for is sent before its time; a keyword of our own."""
 
     batch_mode: bool = False
     preferred_authentications: tuple[str, ...] = ("publickey", "keyboard-interactive", "password")
@@ -295,6 +299,9 @@ KEYWORDS: Final[Mapping[str, Row]] = {
         _choice(yes="yes", true="yes", ask="ask", accept_new="accept-new", no="no", off="no", false="no"),
     ),
     "hashknownhosts": ("hash_known_hosts", _yes_no),
+    "updatehostkeys": (
+        "update_host_keys", _choice(yes="yes", true="yes", ask="ask", no="no", false="no")
+    ),
     "hostkeyalias": ("host_key_alias", _text),
     "ciphers": ("ciphers", _algorithms(Kind.CIPHER, "ciphers")),
     "macs": ("macs", _algorithms(Kind.MAC, "macs")),
@@ -306,6 +313,7 @@ KEYWORDS: Final[Mapping[str, Row]] = {
     "serveraliveinterval": ("server_alive_interval", lambda line: seconds(line.one())),
     "serveralivecountmax": ("server_alive_count_max", _count()),
     "allowterrapin": ("allow_terrapin", _yes_no),
+    "speculation": ("speculation", _yes_no),
     "batchmode": ("batch_mode", _yes_no),
     "preferredauthentications": ("preferred_authentications", _names),
     "passwordauthentication": ("password_authentication", _yes_no),

@@ -15,6 +15,7 @@ from ..errors import (
     ConnectionClosed,
     LimitExceeded,
     ProtocolViolation,
+    SpeculationFailed,
     SSHError,
     UsageError,
 )
@@ -125,7 +126,7 @@ class Channel:
     """
 
     __slots__ = (
-        "_answers", "_replies", "_shared", "abandoned", "eof_received", "eof_sent", "eow_received",
+        "_answers", "_replies", "_shared", "abandoned", "assumed", "eof_received", "eof_sent", "eow_received",
         "error", "exit_signal", "exit_status", "hears", "id", "incoming", "outgoing", "peer_id",
         "program", "state", "stderr", "stdout", "type",
     )  # fmt: skip
@@ -144,6 +145,8 @@ class Channel:
         self.hears = False
         """Whether data may come and is kept; for the hot path."""
         self.abandoned = False
+        self.assumed = False
+        """Whether `peer_id` is what we expect, and not what the peer has said."""
         self.eof_received = False
         self.eof_sent = False
         self.eow_received = False
@@ -268,7 +271,7 @@ class Channel:
         """
         if self.state is State.CLOSED:
             raise ConnectionClosed(f"channel {self.id} is closed: {type} was not sent")
-        if self.state is not State.OPEN:
+        if self.state is not State.OPEN and not self.assumed:
             raise UsageError(f"nothing can be asked of a channel that is {self.state.value}")
         self._shared.port.send(m.ChannelRequest(self.peer_id, type, want_reply, body))
         if want_reply:
@@ -353,9 +356,19 @@ class Channel:
         self._shared.port.send(m.ChannelOpenFailure(self.peer_id, reason, description))
         self._tell_refused(reason, description)
 
+    def assume(self, peer_id: int) -> None:
+        """Requests may be sent before the peer has opened our channel, which it will number `peer_id`."""
+        self.peer_id, self.assumed = peer_id, True
+
     def confirmed(self, message: m.ChannelOpenConfirmation) -> None:
         """The peer opened our channel."""
         self._check_opening(message.NAME)
+        if self.assumed and message.sender_channel != self.peer_id:
+            # What was asked of a channel that is not there was not done; nobody knows what is answered to it.
+            raise SpeculationFailed(
+                f"the server numbered the channel {message.sender_channel}, not {self.peer_id} as expected"
+            )
+        self.assumed = False
         if message.maximum_packet_size == 0:
             raise ProtocolViolation(
                 f"the peer opened channel {self.id} with a maximum packet size of 0: no data fits",
@@ -404,7 +417,7 @@ class Channel:
         if self.state is not State.CLOSING:
             self._shared.budget.give(self.incoming.size - self.stdout.size - self.stderr.size)
         self.state = State.CLOSED
-        self.hears = False
+        self.hears = self.assumed = False
         self._answers.drop()
         self._shared.remove(self)
 

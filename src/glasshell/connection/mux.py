@@ -69,19 +69,22 @@ class Mux:
 
     def open(
         self, channel_type: str, body: Struct | bytes, *,
-        window: int | None = None, max_packet: int | None = None,
+        window: int | None = None, max_packet: int | None = None, peer_id: int | None = None,
     ) -> Channel:  # fmt: skip
         """Asks the peer for a channel; `ChannelOpened` or `ChannelRefused` follows.
 
         `window` and `max_packet` are bytes; the window may turn out smaller where many channels
-        share `Policy.receive_budget`. Raises ChannelOpenFailed (RESOURCE_SHORTAGE) where no more
-        channels, or no window, are left.
+        share `Policy.receive_budget`. Where `peer_id` is given the peer is expected to number the channel
+        so, and requests may be sent at once; the connection ends with SpeculationFailed where it does not.
+        Raises ChannelOpenFailed (RESOURCE_SHORTAGE) where no more channels, or no window, are left.
         """
         full = len(self.channels) >= self._port.policy.max_channels
         incoming = None if full else self._window(window, max_packet)
         if incoming is None:
             raise ChannelOpenFailed("this side has no room for another channel", reason=SHORTAGE)
         channel = self._add(channel_type, State.OPENING, incoming, "us")
+        if peer_id is not None:
+            channel.assume(peer_id)
         message = m.ChannelOpen(channel_type, channel.id, incoming.size, incoming.max_packet, body)
         try:
             self._port.send(message)
@@ -231,7 +234,9 @@ class Mux:
         channel.peer_id = message.sender_channel
         channel.outgoing = Outgoing(message.initial_window_size, message.maximum_packet_size)
         question = ChannelOffered(channel, message.channel_type, message.body)
-        self._port.ask(question, lambda answer: self._answered_offer(channel, size, answer))
+        # Who knows how we number channels may have sent its requests along: they wait for the answer.
+        hold = message.channel_type == "session"
+        self._port.ask(question, lambda answer: self._answered_offer(channel, size, answer), hold=hold)
 
     def _answered_offer(self, channel: Channel, size: int, answer: Any) -> None:
         judge_offer(channel, answer)

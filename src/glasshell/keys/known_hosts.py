@@ -58,6 +58,14 @@ class Entry:
         """The SHA-256 fingerprint of the key."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
 
+    @property
+    def key(self) -> PublicKey | None:
+        """The key; None where it is of a kind that cannot be used here."""
+        try:
+            return PublicKey.from_blob(self.blob)
+        except KeyFormatError:
+            return None
+
     def names(self, name: str) -> bool:
         """Whether this line is about `name`, a `host_name`."""
         if not self.hashed:

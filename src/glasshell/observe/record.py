@@ -112,6 +112,14 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "resolved": ("the addresses of a host name", "host addresses"),
     "connecting": ("TCP connect begins", "host address port user"),
     "connected": ("TCP connect is done", "address port local_address local_port"),
+    "speculation": (
+        "the client sends ahead what the server will want: `guess` is the key exchange and the host key"
+        " algorithm it leads with, `login` and `session` whether those go before an answer",
+        "guess login session",
+    ),
+    "speculation_failed": (
+        "what was sent ahead did no good, and nothing was run: the client connects again, in turns", "text"
+    ),
     "connect_failed": ("TCP connect failed", "host address port error"),
     "accepted": ("TCP connection accepted", "address port local_address local_port"),
     "host_key_loaded": ("the server has a host key", "index type fingerprint"),
@@ -135,6 +143,10 @@ STATES: Final[dict[str, tuple[str, str]]] = {
         "whether the host key is trusted; `how`: known, added, unknown, declined, changed, revoked; `known`"
         " is the fingerprint of the key that was expected, `others` are other names of the key shown",
         "accepted how host file line known others",
+    ),
+    "host_keys_changed": (
+        "the server has proved that it has other host keys than known_hosts: type and fingerprint of each",
+        "added removed",
     ),
     "known_hosts_bad_line": ("a line of known_hosts that cannot be read", "file line reason"),
     "keys_installed": (

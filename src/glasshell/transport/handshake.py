@@ -56,6 +56,8 @@ class Handshake:
         self.host_key: PublicKey | None = None
         self.negotiated: Negotiated | None = None
         self.strict = False
+        self.offered = ("", "")
+        """What the peer put first in its first KEXINIT: a key exchange, a host key algorithm."""
         self.blocked = False
         """KEXINIT is sent and NEWKEYS is not: nothing but the key exchange may be sent (§7.1)."""
         self.exchange: Exchange | None = None
@@ -167,6 +169,9 @@ class Handshake:
             self._count_rekey()
             self.start("the peer asked for it", by="peer")
         assert self._ours is not None
+        if first:
+            first_of = (theirs.kex_algorithms[:1], theirs.server_host_key_algorithms[:1])
+            self.offered = "".join(first_of[0]), "".join(first_of[1])
         client, server = (self._ours, theirs) if t.role == "client" else (theirs, self._ours)
         chosen = negotiate(self._ours, theirs, t.role, first=first)
         self.strict = chosen.strict = chosen.strict if first else self.strict

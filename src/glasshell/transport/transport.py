@@ -76,6 +76,9 @@ class Owner(Protocol):
     def closing(self, error: SSHError | None) -> None:
         """The connection ends; what is told from here comes before Closed."""
 
+    def excused(self, error: SSHError) -> bool:
+        """Whether `error` only ends an attempt, and another follows without what was sent ahead."""
+
 
 class _Waiting:
     """Messages of the upper layers that wait for the end of a key exchange, and their size."""
@@ -119,6 +122,7 @@ class Transport:
         self.ours = Identification(f"SSH-2.0-{policy.software}".encode("ascii"), "2.0", policy.software)
         self.theirs: Identification | None = None
         self.closed = False
+        self.error: SSHError | None = None
         self.owner = owner
         self._reader = IdentificationReader(self.role)
         self._upper = Phase.SERVICE
@@ -492,14 +496,17 @@ class Transport:
     def _end(self, error: SSHError | None) -> None:
         if self.closed:
             return
-        self.closed = True
+        self.closed, self.error = True, error
         self.agenda.clear()
         self._waiting.take()
         if self.hub:
             self.hub.settle()
             if error is not None:
-                told = {"type": type(error).__name__, "text": str(error)}
-                self.hub.state("error", **told, hint=error.hint, clause=error.clause)
+                if self.owner.excused(error):
+                    self.hub.state("speculation_failed", text=str(error))
+                else:
+                    told = {"type": type(error).__name__, "text": str(error)}
+                    self.hub.state("error", **told, hint=error.hint, clause=error.clause)
         self.owner.closing(error)
         if self.hub:
             self._tell_compressed()

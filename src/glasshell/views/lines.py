@@ -73,6 +73,8 @@ class Story:
     authenticated: bool = False
     delayed_compression: bool = False
     hostbound: bool = False
+    ahead: bool = False
+    """Whether the client may connect once more, without what it sent ahead: no end is an error until then."""
     errors: list[str] = field(default_factory=list)
 
     @property

@@ -117,9 +117,12 @@ class TransportLines:
             "host_key_verdict": self.host_key_verdict,
             "keys_installed": self.keys_installed,
             "kex_done": self.kex_done,
+            "host_keys_changed": self.host_keys_changed,
             "note": self.note,
             "sink_dropped": self.sink_dropped,
             "error": self.error,
+            "speculation": self.speculation,
+            "speculation_failed": self.speculation_failed,
         }
 
     # --- TCP and the way to it
@@ -166,6 +169,15 @@ class TransportLines:
         story.address, story.port = text_of(f.get("address", "")), int(f.get("port", 0))
         ours = f"{text_of(f.get('local_address', ''))} port {f.get('local_port', 0)}"
         yield verbose(f'Connection from {story.peer} on {ours} rdomain ""')
+
+    def speculation(self, f: Any) -> Lines:
+        self.story.ahead = True
+        ahead = {"the first packet of the exchange": "guess", "the login": "login", "the session": "session"}
+        yield debug1(f"Sending ahead: {', '.join(what for what, name in ahead.items() if f.get(name))}")
+
+    def speculation_failed(self, f: Any) -> Lines:
+        self.story.ahead = False
+        yield debug1(f"What was sent ahead was in vain: {text_of(f.get('text'))}; connecting again")
 
     # --- identification (RFC 4253 §4.2)
 
@@ -325,11 +337,20 @@ class TransportLines:
         yield debug2(f"service_accept: {m.service_name}")
         yield debug1("SSH2_MSG_SERVICE_ACCEPT received")
 
+    def host_keys_changed(self, f: Any) -> Lines:
+        for key in f.get("added", ()):
+            yield verbose(f"Learned new hostkey: {text_of(key)}")
+        for key in f.get("removed", ()):
+            yield verbose(f"Deprecating obsolete hostkey: {text_of(key)}")
+
     # --- the end (RFC 4253 §11)
 
     def disconnect_received(self, m: t.Disconnect) -> Lines:
         yield PACKET
         text = f"Received disconnect from {self.story.peer}:{m.reason_code}: {visible(m.description)}"
+        if self.story.ahead:
+            yield debug1(text)
+            return
         if m.reason_code != t.DisconnectReason.BY_APPLICATION:
             self.story.errors.append(text)
         yield info(text)
