@@ -20,7 +20,7 @@ from .crypto.signatures import PublicKey
 from .errors import ConnectionLost, DeadlineExceeded, SSHError, UsageError
 from .events import Event, Negotiated, Question
 from .messages.connection import Keepalive
-from .messages.transport import DisconnectReason
+from .messages.transport import DisconnectReason, Ignore
 from .observe.hub import Hub
 from .policy import Policy
 from .transport.rules import Handler, Phase
@@ -238,6 +238,16 @@ class ClientProtocol(Protocol):
     def ahead(self) -> bool:
         """Whether something was sent before its time, and the first login request has no answer yet."""
         return self._auth.ahead
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the server has let the user in, be the connection over or not."""
+        return self._auth.accepted
+
+    def nudge(self, now: float) -> None:
+        """Sends a message that says nothing (RFC 4253 §11.2)."""
+        self.transport.now = now
+        self.transport.send(Ignore(b""))
 
     def excuses(self, error: SSHError) -> bool:
         return self.excuse is not None and self.excuse(error)

@@ -55,7 +55,7 @@ def test_a_client_at_openssh(version: str, server: Callable[[str], Server], keys
     timeline = Timeline()
 
     async def shell() -> None:
-        async with connect(server(version).target, keys, sinks=[timeline]) as connection:
+        async with connect(server(version).target, keys, sinks=[timeline], memory=None) as connection:
             process = await connection.open(pty=Terminal())
             process.stdin.write(b"exit 3\n")
             await process.communicate()

@@ -138,7 +138,9 @@ def test_logins_are_counted_without_keys(
     policy = everything(ciphers=(cipher,), macs=("hmac-sha2-256",))
 
     async def work() -> None:
-        async with connect(at.target, keys, keys=[*strangers, known], policy=policy) as connection:
+        async with connect(
+            at.target, keys, keys=[*strangers, known], policy=policy, memory=None
+        ) as connection:
             await connection.run("exit 0")
 
     with sniffing(tmp_path / "wire.pcap", at.target.port):

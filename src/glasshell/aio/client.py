@@ -73,6 +73,12 @@ from .trust import DEFAULT_FILES, AskHostKey, KnownHostsLike, Strict, Trust
 
 __all__ = ["Connection", "connect"]
 
+NUDGE_SECONDS = 0.3
+"""How long a server that has let the user in may take to open the channel that was asked for before."""
+
+SESSION_SECONDS = 1.0
+"""How long what belongs behind the first session waits for somebody to ask for one."""
+
 CONNECT_SECONDS = 60.0
 """The deadline of `connect` unless another is given: name, TCP, key exchange and login together."""
 
@@ -116,8 +122,8 @@ class Connection(Endpoint):
         self._ahead = ahead
         self._host_keys = host_keys
         self._misfire: SpeculationFailed | None = None
-        self.asked = asyncio.Event()
-        """Set when the first channel has been asked for: what can wait has waited for that."""
+        self._behind: list[Callable[[], None]] | None = []
+        """What is to be sent right behind the request for the first session; None: that has been sent."""
         self._numbered = False
         """Whether the server may have given a number to something already."""
         self._sinks = sinks
@@ -221,6 +227,7 @@ class Connection(Endpoint):
             if first and self.speculation is not None:
                 self.speculation.opened(process.io.channel.peer_id)
             process.ask(request, body, env=env or {}, pty=pty)
+            self._session_asked()
         await self.started(process)
         return process
 
@@ -239,7 +246,22 @@ class Connection(Endpoint):
         """Asks for the channel, and for the program on it, in one go."""
         process = Process(self.ask_channel("session", SessionOpen(), peer_id=number), name)
         process.ask(request, body, env=env, pty=pty)
+        self._session_asked()
         return process
+
+    def behind_session(self, action: Callable[[], None]) -> None:
+        """Calls `action` when the first session has been asked for, so that what it sends does not hold that
+        up and leaves in the same write; now, where that has been; in a second, where nobody asks for one."""
+        if self._behind is None:
+            action()
+            return
+        self._behind.append(action)
+        self.link.loop.call_later(SESSION_SECONDS, self._session_asked)
+
+    def _session_asked(self) -> None:
+        waiting, self._behind = self._behind or [], None
+        for action in waiting:
+            action()
 
     async def started(self, process: Process) -> None:
         """Waits until a program that was asked for runs. Raises as `open`."""
@@ -260,7 +282,6 @@ class Connection(Endpoint):
 
     def ask_channel(self, type: str, body: Struct, *, peer_id: int | None = None) -> ChannelIO:
         self._numbered = True
-        self.asked.set()
         return super().ask_channel(type, body, peer_id=peer_id)
 
     # Forwarding
@@ -359,6 +380,16 @@ class Connection(Endpoint):
                 ahead(self)
         self.link.uncork()
 
+    def _nudge(self) -> None:
+        """A server may hold what it read along with the login, and look at it when more comes (tinysshd)."""
+        channel = self.core.mux.channels.get(0)
+        if self.closed or channel is None or channel.state is not State.OPENING:
+            return
+        assert self.speculation is not None
+        self.speculation.late(self.peer_software)
+        self._client.nudge(self.link.now)
+        self.link.wake()
+
     def _excuses(self, error: SSHError) -> bool:
         assert self.speculation is not None
         channels = self.core.mux.channels.values()
@@ -368,7 +399,10 @@ class Connection(Endpoint):
         ):  # fmt: skip
             return False
         self._misfire = SpeculationFailed(str(error), hint="connect again")
-        self._misfire.__cause__ = error
+        if self.speculation.asked and not (self._client.ahead or self._client.accepted):
+            self.speculation.refused()  # what came behind a login that was refused was none of its business
+        else:
+            self._misfire.__cause__ = error
         if isinstance(error, SpeculationFailed):
             self.speculation.misnumbered()
         return True
@@ -390,12 +424,16 @@ class Connection(Endpoint):
         sys.audit("glasshell.login", "client", event.user, event.method)
         if self.speculation is not None:
             self.speculation.logged_in(self.peer_software, self.core.offered, _one_key(event.attempts))
+            if self.speculation.asked:
+                self.link.loop.call_later(NUDGE_SECONDS, self._nudge)
         if not self._sinks:
             self.link.mute()
         if not self._ready.done():
             self._ready.set_result(None)
 
     def on_over(self) -> None:
+        if self.speculation is not None and self._host_keys is not None:
+            self.speculation.unproven(self._host_keys.unproven)
         error = self.error
         if error is not None:
             error.records = self._recorder.records

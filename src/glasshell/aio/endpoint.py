@@ -118,6 +118,11 @@ class Endpoint:
 
     async def global_request(self, name: str, body: Struct) -> tuple[bool, bytes]:
         """Asks a global request: whether it was granted, and what was said with that."""
+        answer: tuple[bool, bytes] = await self.ask_globally(name, body)
+        return answer
+
+    def ask_globally(self, name: str, body: Struct) -> asyncio.Future[tuple[bool, bytes]]:
+        """As `global_request`; the answer comes later. What is asked stands behind what was sent before."""
         if self.core.closed:
             raise self.failure()
         self.link.touch()
@@ -125,8 +130,7 @@ class Endpoint:
         reply = quiet_future()
         self._replies.append((name, reply))
         self.link.wake()
-        answer: tuple[bool, bytes] = await reply
-        return answer
+        return reply
 
     # Events
 

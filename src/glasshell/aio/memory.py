@@ -40,6 +40,8 @@ class Remembered:
     """How it numbers the first channel; -1: not always the same."""
     proven: bool = False
     """Whether it has taken what was sent to that channel before it had said that the channel is open."""
+    unproven: bool = False
+    """Whether it had host keys to prove when the connection was over."""
     logins: Mapping[str, str] = field(default_factory=dict)
     """User -> fingerprint of the one key that was enough to log in."""
     in_turns: int = 0
@@ -162,7 +164,7 @@ def _checked(told: Any) -> Remembered | None:
         return None
     if not all(_whole(told.get(name, 0)) for name in ("in_turns", "misled", "day")):
         return None
-    if not isinstance(told.get("proven", False), bool):
+    if not all(isinstance(told.get(name, False), bool) for name in ("proven", "unproven")):
         return None
     if channel not in (None, -1) and not _whole(channel):
         return None

@@ -23,8 +23,6 @@ __all__ = ["AskUpdate", "HostKeyUpdate", "Update"]
 Update: TypeAlias = Literal["yes", "ask", "no"]
 AskUpdate: TypeAlias = Callable[[str], Awaitable[bool]]
 PROVE: Final = "hostkeys-prove-00@openssh.com"
-SESSION_SECONDS: Final = 1.0
-"""Seconds that a proof waits for the session to be asked for."""
 
 
 class HostKeyUpdate:
@@ -43,6 +41,8 @@ class HostKeyUpdate:
         self._files = [Path(file).expanduser() for file in files]
         self._ask = ask
         self._seen = False
+        self.unproven = False
+        """Whether the server has keys to prove, and has not answered."""
         self._ready: Rotation | None = None
 
     def take(self, connection: Connection, body: Hostkeys) -> None:
@@ -62,18 +62,26 @@ class HostKeyUpdate:
         if found.reason or not (found.new or found.gone):
             return
         if found.new:
-            connection.spawn(self._prove(connection, found))
+            self.unproven = True
+            connection.behind_session(lambda: self._prove(connection, found))
         else:
             self._proved(connection, found)
 
-    async def _prove(self, connection: Connection, found: Rotation) -> None:
-        with suppress(TimeoutError):  # the server's signatures are not to hold the session up
-            await asyncio.wait_for(connection.asked.wait(), SESSION_SECONDS)
+    def _prove(self, connection: Connection, found: Rotation) -> None:
         asked = HostkeysProve(tuple(HostKeyBlob(key.blob) for key in found.new))
         with suppress(SSHError):
-            granted, reply = await connection.global_request(PROVE, asked)
-            if granted and self._holds(connection, found, reply):
-                self._proved(connection, found)
+            reply = connection.ask_globally(PROVE, asked)
+            reply.add_done_callback(lambda done: self._answered(connection, found, done))
+
+    def _answered(
+        self, connection: Connection, found: Rotation, done: asyncio.Future[tuple[bool, bytes]]
+    ) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        self.unproven = False
+        granted, reply = done.result()
+        if granted and self._holds(connection, found, reply):
+            self._proved(connection, found)
 
     @staticmethod
     def _holds(connection: Connection, found: Rotation, reply: bytes) -> bool:

@@ -79,7 +79,7 @@ def plan(known: Remembered, policy: Policy, trust: Trust, user: str, *, fixed: S
         and trust.leads(host_key, policy.min_rsa_bits)
     )  # fmt: skip
     guess = {"kex": kex, "host_key": host_key} if leads else {}
-    channel = known.channel if known.channel != -1 else None
+    channel = known.channel if known.channel != -1 and not known.unproven else None
     return Plan(eager=True, key=known.logins.get(user, ""), channel=channel, **guess)
 
 
@@ -199,12 +199,26 @@ class Speculation:
     def opened(self, number: int) -> None:
         """Remembers how the server numbered its first channel."""
         known = self.known.channel
+        if known == -1:
+            return
         proven = {"proven": True} if self.asked else {}
         self._note(channel=number if known in (None, number) else -1, **proven)
+
+    def late(self, software: str) -> None:
+        """Remembers that a server sat on what it was sent ahead; of one that is known not to, that it is slow
+        today is nothing to remember."""
+        if not software.startswith(tuple(FIRST_CHANNELS)):
+            self.misnumbered()
 
     def misnumbered(self) -> None:
         """Remembers that no number can be expected."""
         self._note(channel=-1, proven=False)
+
+    def unproven(self, still: bool) -> None:
+        """Whether the server was to prove host keys and the connection was over before it could: the next one
+        leaves it the time, with a session that is not sent ahead."""
+        if self.known.unproven != still:
+            self._note(unproven=still)
 
     def refused(self) -> None:
         """Forgets the key that was enough last time."""

@@ -93,10 +93,12 @@ class ClientAuth:
         """What takes the answer that is awaited."""
         self._none_ahead = False
         """Whether `none` was sent right before another request, and its answer is still to come."""
-        self._waiting: Callable[[], None] | None = None
-        """What is to be done once that has come."""
+        self._waiting: list[Callable[[], None]] = []
+        """What is to be done, in order, once that has come."""
         self.ahead = False
         """Whether something was sent without waiting, and the first login request has no answer yet."""
+        self.accepted = False
+        """Whether the server has let the user in."""
         self._methods: tuple[str, ...] | None = None
         self._partial = False
         self._attempts: list[Attempt] = []
@@ -137,9 +139,6 @@ class ClientAuth:
     # --- one attempt after another
 
     def _ask(self) -> None:
-        if self._none_ahead:  # its answer says what there is to choose from
-            self._waiting = self._ask
-            return
         self._listen()
         question = CredentialNeeded(self._methods, self._partial, tuple(self._attempts))
         self._port.ask(question, self._try)
@@ -173,7 +172,7 @@ class ClientAuth:
             return
         self._announced = method
         if self._none_ahead:
-            self._waiting = lambda: self._tell_next(method)
+            self._waiting.append(lambda: self._tell_next(method))
         else:
             self._tell_next(method)
 
@@ -229,9 +228,9 @@ class ClientAuth:
             hub.state("auth_methods", methods=failure.methods, partial=failure.partial_success)
         self._none_ahead = False
         self._listen(self._handlers)
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting()
+        waiting, self._waiting = self._waiting, []
+        for action in waiting:
+            action()
 
     def _on_none_accepted(self, payload: memoryview) -> None:
         """What followed `none` is ignored by the server (RFC 4252 §5.3)."""
@@ -244,6 +243,9 @@ class ClientAuth:
 
     def _skip(self, reason: str) -> None:
         """Passes over what was being tried. A method still open at the server is abandoned (RFC 4252 §5)."""
+        if self._none_ahead:  # its answer comes first, and says what else there is to choose from
+            self._waiting.append(lambda: self._skip(reason))
+            return
         self._record(f"skipped: {reason}")
         if hub := self._port.hub:
             hub.state("auth_skipped", what=self._trying.identity or self._trying.method, reason=reason)
@@ -278,7 +280,7 @@ class ClientAuth:
 
     def _on_success(self, payload: memoryview) -> None:
         UserauthSuccess.decode(payload)
-        self.ahead = False
+        self.ahead, self.accepted = False, True
         self._record("accepted")
         if not (self._proof or self._proved) and not self._take_trivial():
             return

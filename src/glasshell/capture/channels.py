@@ -175,7 +175,7 @@ class Channels:
             )  # fmt: skip
 
     def _on_request(self, sent: bool, message: Any) -> None:
-        channel = self._open.get((not sent, message.recipient_channel))
+        channel = self._open.get((not sent, message.recipient_channel)) or self._expected(sent)
         if channel is None:
             return
         body = message.body
@@ -187,6 +187,12 @@ class Channels:
         elif message.request_type == "exit-signal":
             name = getattr(body, "signal_name", "")
             self._state("exit_status", channel=channel.number, status=None, signal=name)
+
+    def _expected(self, sent: bool) -> Channel | None:
+        """What a request is for that comes before the channel is open: clients may know the number it will
+        have, and ask for one at a time then."""
+        opening = [channel for (who, _), channel in self._opening.items() if who == sent]
+        return opening[0] if len(opening) == 1 else None
 
     def _on_close(self, sent: bool, message: Any) -> None:
         channel = self._open.get((not sent, message.recipient_channel))

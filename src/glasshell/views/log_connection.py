@@ -304,8 +304,13 @@ class ConnectionLines:
 
     # --- requests of a channel (§5.4, §6)
 
+    def expected(self) -> Channel | None:
+        """The channel that a request is for which does not wait until the peer has opened it."""
+        opening = [each for each in self.channels.values() if each.by_us and each.peer < 0]
+        return opening[0] if len(opening) == 1 else None
+
     def request_sent(self, m: c.ChannelRequest) -> Lines:
-        channel = self.of_peer.get(m.recipient_channel)
+        channel = self.of_peer.get(m.recipient_channel) or self.expected()
         if channel is None:
             yield PACKET
             return

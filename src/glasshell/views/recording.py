@@ -28,6 +28,7 @@ __all__ = ["Recording", "Session", "open_recording"]
 Version: TypeAlias = Literal[2, 3]
 Open: TypeAlias = "Callable[[Session, int], IO[str]]"
 
+MAX_EARLY: Final = 64
 MAX_SESSIONS: Final = 256
 """Most channels of one connection that are followed at the same time."""
 MAX_REQUESTS: Final = 64
@@ -146,6 +147,8 @@ class Recording:
         self._sessions: dict[int, Session] = {}
         self._ours: dict[int, int] = {}
         """The peer's number of a channel -> ours."""
+        self._early: deque[tuple[int, MessageRecord]] = deque(maxlen=MAX_EARLY)
+        """Requests to channels that are not open yet: a client may know what number one will have."""
 
     def __call__(self, record: Record) -> None:
         """Takes one record."""
@@ -185,10 +188,15 @@ class Recording:
             if len(self._sessions) < MAX_SESSIONS:
                 self._ours[peers] = ours
                 self._sessions[ours] = Session(ours, self._user, self._peer, self._connection)
+                waiting, self._early = self._early, deque(maxlen=MAX_EARLY)
+                for early in (each for number, each in waiting if number == peers):
+                    self._message(early)
             return
         number = int.from_bytes(record.payload[1:5], "big")
         session = self._sessions.get(self._ours.get(number, -1) if record.sent else number)
         if session is None:
+            if record.sent and record.number == REQUEST and number not in self._ours:
+                self._early.append((number, record))
             return
         if record.number in (DATA, EXTENDED):
             self._data(session, record)
