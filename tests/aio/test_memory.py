@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glasshell.aio.memory import MAX_FILE, MAX_HOSTS, MAX_LOGINS, Memory, Remembered, default_file, today
+from glasshell.values import specs
 
 HOST = "[host.example]:2222"
 
@@ -100,7 +101,7 @@ ANYTHING = st.recursive(
     max_leaves=12,
 )  # fmt: skip
 FIELDS = st.dictionaries(
-    st.sampled_from([*Remembered.__dataclass_fields__, "other"]),
+    st.sampled_from([*(spec.name for spec in specs(Remembered)), "other"]),
     ANYTHING | st.sampled_from(["", 0, -1, None, 1 << 40, {"ada": "SHA256:x"}]), max_size=9,
 )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +33,7 @@ from glasshell.errors import (
 from glasshell.keys.known_hosts import KnownHosts, format_entry
 from glasshell.observe.record import StateRecord
 from glasshell.policy import Policy
+from glasshell.values import replace
 from tests.aio.kit import HOST_KEY, STRANGER, USER_KEY, Users, connecting, run, serving
 
 HOST = "127.0.0.1"

@@ -12,9 +12,10 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
+
+from ..values import field, replace, slotted, specs
 
 __all__ = ["PROCESS", "Memory", "Remembered", "default_file", "today"]
 
@@ -27,7 +28,7 @@ MAX_TEXT: Final = 256
 DAY: Final = 86_400
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Remembered:
     """One server. Empty and None: not known."""
 
@@ -52,7 +53,7 @@ class Remembered:
     """When it was met last; days are counted from 1970."""
 
 
-@dataclass(slots=True)
+@slotted
 class _Book:
     """What is in the file: servers by their names, which are hidden under `salt` (hexadecimal)."""
 
@@ -95,7 +96,7 @@ class Memory:
         if login is not None:
             kept = {name: key for name, key in known.logins.items() if name != user}
             changes["logins"] = dict([*kept.items(), (user, login)][-MAX_LOGINS:]) if login else kept
-        fresh = _checked(asdict(replace(known, **changes, day=today())))
+        fresh = _checked(_told(replace(known, **changes, day=today())))
         if fresh is None or fresh == known:
             return
         assert self._book is not None
@@ -148,12 +149,16 @@ def _read(path: Path) -> _Book:
     return _Book(told["salt"], {name: each for name, each in found.items() if each is not None})
 
 
-_TYPES: Final = {each.name: each.type for each in fields(Remembered)}
+_NAMES: Final = frozenset(spec.name for spec in specs(Remembered))
+
+
+def _told(server: Remembered) -> dict[str, Any]:
+    return {name: getattr(server, name) for name in sorted(_NAMES)}
 
 
 def _checked(told: Any) -> Remembered | None:
     """What the file says of one server, or None where that makes no sense."""
-    if not isinstance(told, dict) or not told.keys() <= _TYPES.keys():
+    if not isinstance(told, dict) or not told.keys() <= _NAMES:
         return None
     texts = [told.get(name, "") for name in ("software", "kex", "host_key")]
     logins, channel = told.get("logins", {}), told.get("channel")
@@ -179,9 +184,9 @@ def _write(path: Path, book: _Book) -> None:
     """Writes another file first: nobody ever reads half of it."""
     import json
 
-    standard = asdict(Remembered())
+    standard = _told(Remembered())
     told = {
-        host: {name: value for name, value in asdict(each).items() if value != standard[name]}
+        host: {name: value for name, value in _told(each).items() if value != standard[name]}
         for host, each in book.hosts.items()
     }
     text = json.dumps({"version": VERSION, "salt": book.salt, "hosts": told}, indent=1) + "\n"

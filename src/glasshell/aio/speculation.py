@@ -11,7 +11,6 @@ certainly run nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from ..crypto.registry import Kind, find
@@ -24,6 +23,7 @@ from ..errors import (
     SSHError,
 )
 from ..policy import Policy
+from ..values import slotted
 from .memory import MAX_TEXT, Memory, Remembered, today
 from .trust import Trust
 
@@ -38,7 +38,7 @@ FIRST_CHANNELS: Final = {"OpenSSH_": 0, "glasshell_": 0}
 """How servers are known to number their first channel, by the beginning of their software's name."""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Plan:
     """What is sent ahead. Nothing of it is `IN_TURNS`."""
 

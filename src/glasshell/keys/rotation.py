@@ -7,11 +7,11 @@ server has signed with it; what it has no more is taken out. Lines that stand fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ..crypto.signatures import PublicKey, algorithms_for
 from ..errors import CryptoError, KeyFormatError
+from ..values import slotted
 from ..wire import string
 from .known_hosts import Entry, KnownHosts, format_entry, host_name
 
@@ -21,7 +21,7 @@ MAX_KEYS: Final = 64
 """Most keys that are taken of a server."""
 
 
-@dataclass(frozen=True, slots=True)
+@slotted(frozen=True)
 class Rotation:
     """What has changed; `reason` says why nothing may be done about it, and is empty where it may."""
 
