@@ -156,9 +156,9 @@ class Protocol:
         """The key exchange and the host key algorithm that the peer put first; empty before its KEXINIT."""
         return self.transport.kex.offered
 
-    def excuses(self, error: SSHError) -> bool:
-        """Whether `error`, which ends this connection, is nobody's failure: see `ClientProtocol.excuse`."""
-        return False
+    def again(self, error: SSHError | None) -> str:
+        """Why the end of this connection, by `error` or in order, is not the last word: another follows."""
+        return ""
 
     def room(self) -> int:
         """How many bytes of channel data the core takes now."""
@@ -217,8 +217,8 @@ class _Joint:
     def closing(self, error: SSHError | None) -> None:
         self._protocol.mux.close_all(error)
 
-    def excused(self, error: SSHError) -> bool:
-        return self._protocol.excuses(error)
+    def again(self, error: SSHError | None) -> str:
+        return self._protocol.again(error)
 
 
 class ClientProtocol(Protocol):
@@ -233,6 +233,8 @@ class ClientProtocol(Protocol):
         self.excuse: Callable[[SSHError], bool] | None = None
         """Set by a shell that will connect again where what was sent ahead was in vain: it says which errors
         end such an attempt only, and is asked for each that ends the connection."""
+        self.retry = ""
+        """Set by such a shell before it closes: why what was sent ahead was in vain."""
 
     @property
     def ahead(self) -> bool:
@@ -249,8 +251,10 @@ class ClientProtocol(Protocol):
         self.transport.now = now
         self.transport.send(Ignore(b""))
 
-    def excuses(self, error: SSHError) -> bool:
-        return self.excuse is not None and self.excuse(error)
+    def again(self, error: SSHError | None) -> str:
+        if error is not None and self.excuse is not None and self.excuse(error):
+            return str(error)
+        return self.retry
 
     def _on_handshake(self) -> None:
         self._auth.start()

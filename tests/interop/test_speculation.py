@@ -84,6 +84,7 @@ def test_three_contacts(
         assert ("speculation_failed" in told) is failed
         assert ("speculation" in told) is (speculation == "yes")
         assert "error" not in told
+        assert told.count("identification_sent") == 1 + failed
         found.append(0 if failed else trips(trace))
     assert (at.folder / f"ran-{speculation}").read_text() == "ran\n" * contacts
     if speculation == "yes":

@@ -351,9 +351,9 @@ class Connection(Endpoint):
         if self._plan.kex and self.speculation is not None and not self.trust.knows(question.key):
             self.speculation.misled()  # as if nothing had been sent ahead: that is for the plain way to judge
             raise self._failed("the host key that was asked for first is not the one that is known")
+        verdict = await self.trust.judge(question.key, self._address, self.link.state)
         if self._plan.eager:
             self.link.cork()
-        verdict = await self.trust.judge(question.key, self._address, self.link.state)
         self.login.restricted = self.trust.restricted
         return verdict
 
@@ -408,7 +408,7 @@ class Connection(Endpoint):
         return True
 
     def _failed(self, text: str) -> SpeculationFailed:
-        self.link.state("speculation_failed", text=text)
+        self._client.retry = text
         return SpeculationFailed(text, hint="connect again")
 
     def failure(self) -> SSHError:

@@ -21,7 +21,7 @@ READ_SIZE: Final = 512 * 1024
 ROUNDS: Final = 8
 """How often one turn asks for more to tell and to write; what is left is for the next, after the others'."""
 
-CORKED: Final = 0.5
+CORKED: Final = 0.2
 """Seconds for which what is sent may wait for what is to go with it."""
 
 QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)

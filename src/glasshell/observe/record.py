@@ -118,7 +118,9 @@ STATES: Final[dict[str, tuple[str, str]]] = {
         "guess login session",
     ),
     "speculation_failed": (
-        "what was sent ahead did no good, and nothing was run: the client connects again, in turns", "text"
+        "what was sent ahead did no good, and nothing was run: this connection is over, and the client"
+        " connects again, in turns",
+        "text sent_bytes received_bytes",
     ),
     "connect_failed": ("TCP connect failed", "host address port error"),
     "accepted": ("TCP connection accepted", "address port local_address local_port"),

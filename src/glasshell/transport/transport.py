@@ -76,8 +76,8 @@ class Owner(Protocol):
     def closing(self, error: SSHError | None) -> None:
         """The connection ends; what is told from here comes before Closed."""
 
-    def excused(self, error: SSHError) -> bool:
-        """Whether `error` only ends an attempt, and another follows without what was sent ahead."""
+    def again(self, error: SSHError | None) -> str:
+        """Why this was an attempt only, and another connection follows, in turns; empty: it was none."""
 
 
 class _Waiting:
@@ -499,19 +499,20 @@ class Transport:
         self.closed, self.error = True, error
         self.agenda.clear()
         self._waiting.take()
+        again = self.owner.again(error)
         if self.hub:
             self.hub.settle()
-            if error is not None:
-                if self.owner.excused(error):
-                    self.hub.state("speculation_failed", text=str(error))
-                else:
-                    told = {"type": type(error).__name__, "text": str(error)}
-                    self.hub.state("error", **told, hint=error.hint, clause=error.clause)
+            if error is not None and not again:
+                told = {"type": type(error).__name__, "text": str(error)}
+                self.hub.state("error", **told, hint=error.hint, clause=error.clause)
         self.owner.closing(error)
         if self.hub:
             self._tell_compressed()
-            sent, received = self.outbound.total_bytes, self.inbound.total_bytes
-            self.hub.state("closed", sent_bytes=sent, received_bytes=received)
+            moved = {"sent_bytes": self.outbound.total_bytes, "received_bytes": self.inbound.total_bytes}
+            if again:
+                self.hub.state("speculation_failed", text=again, **moved)
+            else:
+                self.hub.state("closed", **moved)
         self.events.append(Closed(error))
         self.phase = Phase.CLOSED
         self._slots.clear()

@@ -238,13 +238,15 @@ class _Story:
             case "eof":
                 error = bool(facts.get("error"))
                 yield from self._end(record.time, sent=False, reset=error)
-            case "closed":
+            case "closed" | "speculation_failed":
                 yield from self.rest()
                 yield from self._end(record.time, sent=True, reset=False)
 
     def _connected(self, facts: Any, began: float, done: float) -> Iterator[bytes]:
         peer = text_of(facts.get("address", "")), int(facts.get("port") or 0)
         ours = text_of(facts.get("local_address", "")), int(facts.get("local_port") or 0)
+        self._packing = {True: _Packing(), False: _Packing()}
+        self._begun, self._ended = set(), set()
         self._talk = talk = Conversation(*(ends(ours, peer) if self._client else ends(peer, ours)))
         opening = talk.syn(client=True)
         yield from self._packets(began, opening, self._client, [self._named(Phase.TCP)])

@@ -132,6 +132,11 @@ def _fields(*names: str) -> _Told:
     return lambda f: words(*(f.get(name, "") for name in names))
 
 
+def _ahead(f: Mapping[str, Any]) -> str:
+    parts = {"exchange": f.get("guess"), "login": f.get("login"), "session": f.get("session")}
+    return ", ".join(name for name, sent in parts.items() if sent)
+
+
 STATES: Final[dict[str, tuple[str, str, bool | None, _Told]]] = {
     "resolving": ("tcp", "name looked up", None, _fields("host")),
     "resolved": ("tcp", "name found", None, _fields("addresses")),
@@ -162,6 +167,8 @@ STATES: Final[dict[str, tuple[str, str, bool | None, _Told]]] = {
     "not_decrypted": ("capture", "cannot be read", None, _fields("why")),
     "inferred": ("capture", "inferred", None, lambda f: words(INFERRED.get(f.get("what", ""), ""), _why(f))),
     "ended": ("tcp", "end of one direction", None, _fields("how")),
+    "speculation": ("transport", "sent ahead", None, _ahead),
+    "speculation_failed": ("transport", "in vain, again in turns", None, _fields("text")),
     "error": ("error", "error", None, _fields("text")),
     "eof": ("tcp", "end of stream", False, lambda f: ""),
     "closed": ("tcp", "closed", None, _bytes),
