@@ -1,6 +1,6 @@
 """Round trips from the start of a program to the exit status of `true`, on a line of 100 ms.
 
-    python -m tests.bench.trips [rounds]
+    python -m tests.bench.trips [rounds [milliseconds]]
 
 What the line costs: the time of a whole program beyond the same on a line without delay, divided by the round
 trip. Stock sshd with its three default host keys; the client knows its Ed25519 key and nothing else. Each
@@ -26,7 +26,6 @@ from tests.interop.delay import DelayLine
 from tests.interop.peers import Keys, OpenSSHClient, OpenSSHServer, Target
 
 SOURCE: Final = Path(__file__).resolve().parents[2] / "src"
-TRIP: Final = 0.1
 CONTACTS: Final = 3
 
 
@@ -67,9 +66,9 @@ def contacts(target: Target, keys: Keys, *options: str) -> Iterator[float]:
             yield glasshell(target, identity, home, *options)
 
 
-def measure(version: str, rounds: int) -> dict[str, float]:
+def measure(version: str, rounds: int, trip: float) -> dict[str, float]:
     """Round trips at sshd `version`, by who connected."""
-    found: dict[float, dict[str, list[float]]] = {0.0: defaultdict(list), TRIP: defaultdict(list)}
+    found: dict[float, dict[str, list[float]]] = {0.0: defaultdict(list), trip: defaultdict(list)}
     with tempfile.TemporaryDirectory() as folder, DelayLine() as line:
         keys = Keys(Path(folder))
         with (
@@ -92,14 +91,15 @@ def measure(version: str, rounds: int) -> dict[str, float]:
                     for name, seconds in once().items():
                         found[line.round_trip][name].append(seconds)
     fast, slow = ({name: min(values) for name, values in each.items()} for each in found.values())
-    return {name: (slow[name] - fast[name]) / TRIP for name in fast}
+    return {name: (slow[name] - fast[name]) / trip for name in fast}
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    milliseconds = float(sys.argv[2]) if len(sys.argv) > 2 else 100.0
     for version in ("9.2", "10.6"):
-        print(f"sshd {version}, {TRIP * 1000:.0f} ms, best of {rounds} rounds, round trips:")
-        for name, trips in measure(version, rounds).items():
+        print(f"sshd {version}, {milliseconds:g} ms, best of {rounds} rounds, round trips:")
+        for name, trips in measure(version, rounds, milliseconds / 1000).items():
             print(f"  {name:28} {trips:5.2f}")
 
 
