@@ -133,6 +133,14 @@ class Login:
         self.inferred: Facts = {}
         """What a capture's lengths tell of the login."""
 
+    def waiting(self) -> Try | None:
+        """What the next answer of the server is for: `none` may have been sent right before another request,
+        and is answered first (RFC 4252 §5.1)."""
+        waiting = [tried for tried in self.tries[-2:] if tried.answer == ""]
+        if len(waiting) == 2 and waiting[0].method == "none":
+            return waiting[0]
+        return waiting[-1] if waiting and waiting[-1] is self.tries[-1] else None
+
 
 class Session:
     """Channels of the type session."""
@@ -378,9 +386,9 @@ class Story:
         """A request was refused, or was one step of several."""
         login = self.login
         login.methods, login.partial = tuple(map(clip, message.methods[:MOST])), message.partial_success
-        if not (login.tries and login.tries[-1].answer == ""):
+        last = login.waiting()
+        if last is None:
             return
-        last = login.tries[-1]
         login.failures += last.method != "none" and not message.partial_success
         probed = last.method == "publickey" and not last.signed
         last.answer = "partial" if message.partial_success else "not acceptable" if probed else "refused"
@@ -388,8 +396,9 @@ class Story:
     def succeeded(self) -> None:
         """Logged in."""
         self.login.done = True
-        if self.login.tries:
-            self.login.tries[-1].answer = "accepted"
+        tried = self.login.waiting() or (self.login.tries[-1] if self.login.tries else None)
+        if tried is not None:
+            tried.answer = "accepted"
 
     def would_do(self) -> None:
         """SSH_MSG_USERAUTH_PK_OK."""
