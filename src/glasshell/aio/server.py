@@ -16,7 +16,7 @@ import contextlib
 import itertools
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -62,6 +62,7 @@ from .session import Handler, ServerSession
 
 if TYPE_CHECKING:
     from .status import StatusSocket
+    from .workers import Work, Workers
 
 __all__ = ["Server", "ServerConnection", "serve"]
 
@@ -340,6 +341,8 @@ class Server:
         self._closed = asyncio.Event()
         self._numbers = itertools.count(1)
         self._status: StatusSocket | None = None
+        self.workers: Workers | None = None
+        """The processes that take the connections in this one's place."""
 
     # Where it listens
 
@@ -355,9 +358,18 @@ class Server:
             raise CannotConnect(f"cannot listen at {host or '*'} port {port}: {error}") from error
         self._listeners.append(listener)
 
+    async def employ(self, count: int, work: Work, host: str, port: int, backlog: int) -> None:
+        """Has `count` processes do the `work` at `host` and `port`. Raises CannotConnect."""
+        from .workers import Workers, reserve
+
+        self.workers = Workers(count, work, reserve(host, port), backlog=backlog)
+        await self.workers.start()
+
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where the server listens."""
+        """Where the server, or its workers, listen."""
+        if self.workers is not None:
+            return self.workers.addresses
         return [sock.getsockname()[:2] for listener in self._listeners for sock in listener.sockets]
 
     @property
@@ -413,6 +425,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._closed.set()
+        if self.workers is not None:
+            await self.workers.close()
         if self._status is not None:
             self._status.close()
         open_ones = tuple(self.connections)
@@ -449,7 +463,7 @@ def serve(
     policy: Policy | None = None, sinks: Sinks = lambda peer: (), max_startups: int = 100,
     on_login: OnConnection | None = None, on_close: OnConnection | None = None,
     sock: socket.socket | None = None, listen: bool = True, backlog: int = 128,
-    status: bool | str | Path = False,
+    status: bool | str | Path = False, workers: int = 0,
 ) -> Serving:  # fmt: skip
     """Serves SSH at `host` ("": every address) and `port` (0: any free one).
 
@@ -465,22 +479,46 @@ def serve(
     `status` offers what `glasshell top` reads: a Unix socket at the usual place (True) or at a path of its
     own. A program that serves SSH for its own ends need not tell every tool of its user who is connected,
     nor leave files in a folder it does not know of: it has to ask for it. Raises ConfigError.
+
+    `workers` processes share the work where there are any: each has what is given here for itself, callbacks,
+    limits and `status` (FILE.N) too, and this one takes no connection. They are forked: serve before threads
+    are started. One that dies is replaced, which the loop's exception handler hears.
     """
 
-    async def starting() -> Server:
-        server = Server(
+    def make() -> Server:
+        return Server(
             host_keys=host_keys, gatekeeper=gatekeeper, handler=handler, subsystems=subsystems or {},
             policy=policy or Policy.server(), sinks=sinks, max_startups=max_startups, on_login=on_login,
             on_close=on_close,
         )  # fmt: skip
-        if listen:
-            await server.listen(host, port, sock=sock, backlog=backlog)
+
+    async def offer(server: Server, suffix: str = "") -> Server:
         if status is not False:
             try:
-                await server.offer_status(None if status is True else Path(status))
+                await server.offer_status(None if status is True else Path(f"{status}{suffix}"))
             except SSHError:
                 await server.close()
                 raise
         return server
+
+    @contextlib.asynccontextmanager
+    async def work(number: int, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+        server = make()
+        for each in sockets:
+            await server.listen(host, port, sock=each, backlog=backlog)
+        await offer(server, f".{number}")
+        yield
+        await server.close()
+
+    async def starting() -> Server:
+        server = make()
+        if workers:
+            if sock is not None or not listen:
+                raise UsageError("workers listen for themselves: give them a host and a port")
+            await server.employ(workers, work, host, port, backlog)
+            return server
+        if listen:
+            await server.listen(host, port, sock=sock, backlog=backlog)
+        return await offer(server)
 
     return Serving(starting)
