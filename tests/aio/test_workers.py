@@ -121,6 +121,17 @@ def test_an_address_that_is_taken_is_an_error() -> None:
     run(main())
 
 
+def test_an_address_that_other_workers_have_is_an_error() -> None:
+    async def main() -> None:
+        async with serving() as server:  # type: ignore[attr-defined]
+            with pytest.raises(CannotConnect):
+                await serve(
+                    "127.0.0.1", server.port, host_keys=[HOST_KEY], gatekeeper=Users(), workers=1
+                )
+
+    run(main())
+
+
 def test_workers_listen_for_themselves() -> None:
     async def main() -> None:
         with pytest.raises(UsageError):

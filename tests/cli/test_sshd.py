@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from glasshell.cli import hostkeys, sshd
-from glasshell.errors import ConfigError
+from glasshell.errors import ConfigError, UsageError
 from tests.interop.glass import COMMAND, environment
 from tests.needs import absent
 
@@ -199,6 +199,41 @@ def test_debug_mode_serves_one_connection_beside_a_daemon(tmp_path: Path, host_k
     daemon.process.terminate()
     assert daemon.end() == 0
     assert daemon.lines[-1].startswith(("Received signal 15; terminating.", "Connection"))
+
+
+def test_workers_serve_are_replaced_and_end_together(tmp_path: Path, host_key: Path) -> None:
+    config = configured(tmp_path, host_key, "ListenAddress 127.0.0.1")
+    port, status = free_port(), tmp_path / "status"
+    daemon = Running("-D", "-f", config, "-p", str(port), "--workers", "2", "--status", str(status), "-o",
+                     "LogLevel=DEBUG")  # fmt: skip
+    for _ in range(2):
+        daemon.until("Status socket at")
+    assert {path.name for path in tmp_path.glob("status*")} == {"status.1", "status.2"}
+    assert greeting(port).startswith(b"SSH-2.0-")
+    children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert f"(pid {children[0]}) ended with signal 9" in daemon.until("another takes its place")
+    daemon.until("Status socket at")
+    assert greeting(port).startswith(b"SSH-2.0-")
+    second = Running("-D", "-f", config, "-p", str(port), "--workers", "2", "--status", "none")
+    assert second.end() == 255  # the address is taken, by workers too
+    daemon.process.terminate()
+    assert daemon.end() == 0
+    with pytest.raises(ConnectionRefusedError):
+        greeting(port)
+
+
+@pytest.mark.parametrize("count", ["0", "x", "-1", "257"])
+def test_workers_that_cannot_be(count: str) -> None:
+    with pytest.raises(UsageError, match="--workers"):
+        sshd.main(["--workers", count])
+
+
+def test_workers_are_not_for_one_connection(
+    tmp_path: Path, host_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sshd.main(["-f", configured(tmp_path, host_key), "-d", "--workers", "2"]) == 255
+    assert "--workers are for normal service" in capsys.readouterr().err
 
 
 def test_debug_mode_that_nobody_calls_ends_by_a_signal(tmp_path: Path, host_key: Path) -> None:

@@ -492,10 +492,10 @@ def serve(
             on_close=on_close,
         )  # fmt: skip
 
-    async def offer(server: Server, suffix: str = "") -> Server:
+    async def offer(server: Server, place: Path | None) -> Server:
         if status is not False:
             try:
-                await server.offer_status(None if status is True else Path(f"{status}{suffix}"))
+                await server.offer_status(place)
             except SSHError:
                 await server.close()
                 raise
@@ -506,7 +506,9 @@ def serve(
         server = make()
         for each in sockets:
             await server.listen(host, port, sock=each, backlog=backlog)
-        await offer(server, f".{number}")
+        from .workers import cleared
+
+        await offer(server, None if status is True else cleared(Path(f"{status}.{number}")))
         yield
         await server.close()
 
@@ -519,6 +521,6 @@ def serve(
             return server
         if listen:
             await server.listen(host, port, sock=sock, backlog=backlog)
-        return await offer(server)
+        return await offer(server, None if status is True else Path(str(status)))
 
     return Serving(starting)

@@ -15,11 +15,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
 from ..errors import CannotConnect, SSHError
 
-__all__ = ["Work", "Workers", "reserve"]
+__all__ = ["Work", "Workers", "cleared", "keep", "reserve"]
 
 Work: TypeAlias = Callable[[int, Sequence[socket.socket]], AbstractAsyncContextManager[Any]]
 """Serves at listening sockets while it is entered, in the process of the worker with this number, from 1."""
@@ -52,7 +53,7 @@ def reserve(host: str, port: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             chosen = made[0].getsockname()[1] if not port and len(made) > 1 else port
-            keep(sock, (place[0], chosen, *place[2:]))
+            keep(sock, (place[0], chosen, *place[2:]), alone=True)
     except (OSError, OverflowError) as error:
         for sock in made:
             sock.close()
@@ -60,8 +61,24 @@ def reserve(host: str, port: int) -> list[socket.socket]:
     return made
 
 
-def keep(sock: socket.socket, place: Any) -> None:
-    """Binds `sock` so that workers can bind the same. Raises OSError."""
+def cleared(path: Path) -> Path:
+    """`path`, without the socket that a worker left there which died."""
+    if path.is_socket():
+        path.unlink()
+    return path
+
+
+def keep(sock: socket.socket, place: Any, *, alone: bool = False) -> None:
+    """Binds `sock` so that workers can bind the same. Raises OSError.
+
+    `alone`: where another server listens already, that is an error, as it would be without workers.
+    """
+    if alone and place[1]:
+        with socket.socket(sock.family, socket.SOCK_STREAM) as probe:
+            if sock.family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(place)

@@ -45,12 +45,17 @@ def _place(text: str) -> tuple[str, int]:
 class Beside:
     """What the flags ask for. Raises ConfigError for a file or a port that cannot be had, at once."""
 
-    def __init__(self, arguments: argparse.Namespace, note: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, note: Callable[[str, str], None], worker: int = 0
+    ) -> None:
+        """`worker` is the number of one of several processes: each has metrics, and a port, of its own."""
         self._note = note
         self._audit: AuditLog | None = None
         self._metrics: Metrics | None = None
         self._exposition: Exposition | None = None
         self._sock: socket.socket | None = None
+        if arguments.workers and not worker:
+            return  # the parent serves nobody
         if arguments.audit_log:
             from ..views.auditlog import AuditLog
 
@@ -61,7 +66,8 @@ class Beside:
             from ..views.prometheus import Metrics
 
             self._metrics = Metrics()
-            self._sock = _bound(*arguments.prometheus)
+            address, number = arguments.prometheus
+            self._sock = _bound(address, number + worker if number else 0)
             host, port = self._sock.getsockname()[:2]
             note("info", f"Serving metrics at http://{f'[{host}]' if ':' in host else host}:{port}/metrics.")
 

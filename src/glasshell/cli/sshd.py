@@ -12,12 +12,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigError, SSHError
+from ..errors import ConfigError, SSHError, UsageError
+from ..wire import visible
 from . import serving
 from .watching import (
     Scope,
@@ -52,6 +53,7 @@ USER_PORT: Final = 2222
 MAX_BANNER: Final = 64 * 1024
 """Bytes of a banner that clients take: what our own takes."""
 BACKLOG: Final = 128
+MAX_WORKERS: Final = 256
 
 _QUIET: Final = ("QUIET", "FATAL")
 _LEVELS: Final = {"VERBOSE": 1, "DEBUG": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
@@ -83,10 +85,19 @@ def parser() -> argparse.ArgumentParser:
     add("--status", metavar="FILE",
         help="the socket that `glasshell top` reads, or \"none\" (PID.sock in /run/glasshell, or in"
         " $XDG_RUNTIME_DIR/glasshell)")
+    add("--workers", metavar="N", type=_count, default=0,
+        help="serve with N processes; limits, status socket (FILE.1 and so on) and metrics (PORT+1 and so on)"
+        " are each one's own")
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
     add_flags(made)
     serving.add_flags(made)
     return made  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= MAX_WORKERS):
+        raise UsageError(f"--workers {visible(text)}: a number from 1 to {MAX_WORKERS}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -212,6 +223,8 @@ class _Daemon:
         self.files = self._files()
         self.shared = open_views(each for each in self.asked if scope(*each) is Scope.ALL)
         tell_of_secrets([*self.files, *self.shared], lambda line: self._note("info", line))
+        self.worker = 0
+        """Which of several processes this is, from 1; 0: the only one, or the parent of them all."""
         self.beside = serving.Beside(arguments, self._note)
         for warning in config.warnings:
             self._note("info", warning)
@@ -251,6 +264,8 @@ class _Daemon:
             raise ConfigError("PubkeyAuthentication no leaves no way to log in")
         if self.arguments.test:
             return 0
+        if self.arguments.workers and (self.arguments.inetd or self.log.debug):
+            raise ConfigError("--workers are for normal service: -d and -i serve one connection")
         if self.arguments.inetd:
             return asyncio.run(self._serve_one(self._inherited()))
         sockets = self._listen()
@@ -258,6 +273,8 @@ class _Daemon:
             return asyncio.run(self._serve_first(sockets))
         if not self.arguments.foreground:
             _go_to_background(keep_stderr=self.arguments.stderr)
+        if self.arguments.workers:
+            return asyncio.run(self._employ(sockets))
         return asyncio.run(self._serve_all(sockets))
 
     # Sockets
@@ -267,7 +284,7 @@ class _Daemon:
         sockets = []
         for address, port in self._places():
             try:
-                sock = _bind(address, self.config.options.tcp_keepalive)
+                sock = _bind(address, self.config.options.tcp_keepalive, shared=self.arguments.workers > 0)
             except OSError as error:
                 self._note("error", f"Bind to port {port} on {address[1][0]} failed: {error.strerror}.")
                 continue
@@ -312,6 +329,29 @@ class _Daemon:
         await ended
         await self._close(server)
         return 0
+
+    async def _employ(self, kept: Sequence[socket.socket]) -> int:
+        """--workers: this process takes no connection itself."""
+        from ..aio.workers import Workers
+
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        loop.set_exception_handler(lambda _, context: self._note("error", context["message"]))
+        workers = Workers(self.arguments.workers, self._work, kept, backlog=BACKLOG)
+        await workers.start()
+        self._on_signals(stop.set)
+        await stop.wait()
+        await workers.close()
+        return 0
+
+    @asynccontextmanager
+    async def _work(self, number: int, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+        self.worker = number
+        self.beside = serving.Beside(self.arguments, self._note, worker=number)
+        server = await self._server()
+        for sock in sockets:
+            await server.listen("", 0, sock=sock, backlog=BACKLOG)
+        yield
+        await self._close(server)
 
     async def _serve_first(self, sockets: Sequence[socket.socket]) -> int:
         """-d: the first connection, and no other; the port is free again at once."""
@@ -362,10 +402,15 @@ class _Daemon:
 
     async def _offer_status(self, server: Server) -> None:
         """A status socket, unless it is not wanted; a server that cannot have one serves all the same."""
+        from ..aio.workers import cleared
+
         where = self.arguments.status
         if where != "none":
             try:
-                path = await server.offer_status(Path(where) if where else None)
+                place = Path(where) if where else None
+                if place and self.worker:
+                    place = cleared(place.with_name(f"{place.name}.{self.worker}"))
+                path = await server.offer_status(place)
             except ConfigError as error:
                 self._note("info", str(error))
             else:
@@ -411,17 +456,22 @@ class _Daemon:
     def _close_on_signals(self, server: Server) -> None:
         loop = asyncio.get_running_loop()
         closing: list[asyncio.Task[None]] = []
+        self._on_signals(lambda: closing.append(loop.create_task(server.close())))
 
-        def close(number: int) -> None:
+    def _on_signals(self, act: Callable[[], None]) -> None:
+        def terminate(number: int) -> None:
             self._note("info", f"Received signal {number}; terminating.")
-            closing.append(loop.create_task(server.close()))
+            act()
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, close, number)
+            asyncio.get_running_loop().add_signal_handler(number, terminate, number)
 
 
-def _bind(address: tuple[int, Any], keepalive: bool) -> socket.socket:
-    """A listening socket. TCPKeepAlive is handed down to the connections it takes. Raises OSError."""
+def _bind(address: tuple[int, Any], keepalive: bool, *, shared: bool) -> socket.socket:
+    """A listening socket; `shared`: one that keeps the address for workers, and does not listen.
+
+    TCPKeepAlive is handed down to the connections it takes. Raises OSError.
+    """
     family, place = address
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -430,8 +480,13 @@ def _bind(address: tuple[int, Any], keepalive: bool) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(place)
-        sock.listen(BACKLOG)
+        if shared:
+            from ..aio.workers import keep
+
+            keep(sock, place, alone=True)
+        else:
+            sock.bind(place)
+            sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
