@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glasshell.errors import ConfigError
+from glasshell.policy import Policy
 from glasshell.system import sockets
 from glasshell.system.connections import Connection, join
-from glasshell.system.cpu import cpu
+from glasshell.system.cpu import cpu, has_aes
 from glasshell.system.processes import Held, Holders, Process, holders, program_name
 from glasshell.system.sockets import Place, Socket, Sockets, tcp_sockets
 from glasshell.system.status import Status
@@ -189,3 +190,25 @@ def test_a_processor(tmp_path: Path) -> None:
     path.write_text("Features : fp asimd aes pmull sha2\n")
     assert cpu(str(path)) == ("", ("aes", "pmull", "sha2", "asimd"))
     assert cpu(str(tmp_path / "none")) == ("", ())
+
+
+@pytest.mark.parametrize(("text", "aes"), [
+    ("processor: 0\nflags\t: fpu vaes avx2 aes sha_ni\n", True), ("flags: fpu vaes sse2\n", False),
+    ("Features\t: fp asimd aes pmull\n", True), ("Features\t: half thumb neon vfpv4\n", False),
+    ("isa: rv64imafdc\n", True), ("", True),
+])  # fmt: skip
+def test_instructions_for_aes_decide_which_cipher_leads(tmp_path: Path, text: str, aes: bool) -> None:
+    """A Raspberry Pi 4 has none, and OpenSSL's ChaCha20 is several times as fast as its AES there."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    assert has_aes(str(path)) == aes
+    first = "aes256-gcm@openssh.com" if aes else "chacha20-poly1305@openssh.com"
+    for policy in (Policy.client(), Policy.server()):
+        ordered = policy.for_processor(aes=aes)
+        assert ordered.ciphers[0] == first
+        assert sorted(ordered.ciphers) == sorted(policy.ciphers)
+
+
+def test_an_order_of_ciphers_that_was_chosen_stays() -> None:
+    chosen = Policy.client(ciphers=("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"))
+    assert chosen.for_processor(aes=False) is chosen

@@ -53,6 +53,7 @@ from ..messages.connection import (
 from ..observe.hub import Sink
 from ..policy import Policy
 from ..protocol import ServerProtocol
+from ..system.cpu import has_aes
 from ..wire import string, visible
 from .endpoint import Endpoint
 from .forward import bound_port, dial_out, listen, pump
@@ -488,7 +489,8 @@ def serve(
     def make() -> Server:
         return Server(
             host_keys=host_keys, gatekeeper=gatekeeper, handler=handler, subsystems=subsystems or {},
-            policy=policy or Policy.server(), sinks=sinks, max_startups=max_startups, on_login=on_login,
+            policy=policy or Policy.server().for_processor(aes=has_aes()),
+            sinks=sinks, max_startups=max_startups, on_login=on_login,
             on_close=on_close,
         )  # fmt: skip
 

@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..keys.patterns import match_pattern
 from ..observe.record import Record
+from ..system.cpu import has_aes
 from ..views.log import LogView
 from . import terminal
 from .questions import Questions
@@ -263,7 +264,8 @@ class Client:
                 login.tell_files()
                 connection = Connection(
                     options.hostname, options.port, options.user, trust=self._trust, login=login,
-                    policy=views.policy(options.policy()), recorder=self._recorder, sinks=bool(views.sinks),
+                    policy=views.policy(options.policy().for_processor(aes=has_aes())),
+                    recorder=self._recorder, sinks=bool(views.sinks),
                     on_banner=views.banner, speculation=speculation, ahead=ahead,
                     host_keys=self._host_keys,
                 )  # fmt: skip

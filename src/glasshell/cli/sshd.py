@@ -435,7 +435,9 @@ class _Daemon:
 
     def _policy(self) -> Policy:
         """The policy of each connection, with the system's moduli where group exchange may want them."""
-        policy = self.config.policy
+        from ..system.cpu import has_aes
+
+        policy = self.config.policy.for_processor(aes=has_aes())
         if any("group-exchange" in name for name in policy.kex):
             with suppress(OSError):
                 return policy.but(moduli=Path("/etc/ssh/moduli").read_text("ascii", "replace"))
