@@ -10,10 +10,16 @@ from collections.abc import Iterable
 import pytest
 
 from glasshell.capture import reader, streams, syscalls
+from glasshell.capture.kex import Kex
+from glasshell.capture.keylog import Logged
 from glasshell.capture.reader import Reading, read_source
 from glasshell.capture.source import PacketSource
 from glasshell.capture.strace import StraceSource
 from glasshell.capture.syscalls import Exit, Syscalls
+from glasshell.crypto import readonly
+from glasshell.crypto.groups import Group
+from glasshell.crypto.registry import Kind
+from glasshell.wire import Secret
 from tests.capture.files import ethernet, ipv4, pcap, tcp
 
 SECONDS = 2.0
@@ -157,3 +163,16 @@ def test_c3_a_stream_in_thousands_of_pieces() -> None:
     begun = time.process_time()
     assert sum(1 for _ in source) > 10_000
     assert time.process_time() - begun < SECONDS
+
+
+def test_c3_a_group_that_takes_seconds() -> None:
+    """With a key log in the capture, each secret of it would be raised to its power."""
+    kex = Kex(first=True)
+    kex.row = readonly.find(Kind.KEX, "diffie-hellman-group-exchange-sha256")
+    kex._group = Group(2**16_383 + 2**8_000 + 1, 2)
+    kex._public = {"client": b"\2", "server": b"\2"}
+    begun = time.process_time()
+    assert kex._k(Logged("PRIVATE_KEY", Secret(b"\xff" * 1024), "log")) is None
+    kex._group = Group(2**2047 + 2**800 + 1, 2)
+    assert kex._k(Logged("PRIVATE_KEY", Secret(b"\xff" * 2048), "log")) is None
+    assert time.process_time() - begun < 0.2

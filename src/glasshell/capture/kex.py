@@ -24,8 +24,12 @@ from .hostkey import verify
 from .kexinit import Offer
 from .keylog import KeyLog, Logged
 
-MAX_PRIVATE: Final = 2048
-"""Longest private value that is computed with, in bytes."""
+MAX_PRIVATE: Final = 1024
+"""Longest private value that is computed with, in bytes: as long as the largest group."""
+
+MAX_GROUP: Final = 8192
+"""Largest group of a group exchange that is computed with, in bits (RFC 4419 §3): of twice as many, each
+secret of a key log would take seconds."""
 
 CLIENT_NUMBERS: Final = frozenset({30, 32, 34})
 SERVER_NUMBERS: Final = frozenset({31, 33})
@@ -200,7 +204,7 @@ class Kex:
             if self.row.secret == "string":
                 return Secret(wire.string(raw))
             return Secret(wire.mpint(int.from_bytes(raw, "big"))) if len(raw) <= wire.MAX_MPINT else None
-        if len(raw) > MAX_PRIVATE:
+        if len(raw) > MAX_PRIVATE or (self._group and self._group.p.bit_length() > MAX_GROUP):
             return None
         try:
             ours = readonly.agreement(self.row.name, raw, self._group)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ..errors import MalformedMessage
 from ..messages import decode
 from ..observe.record import MessageRecord, Record, StateRecord
+from ..wire import visible
 from . import Role
 from .lines import PACKET, Handler, Line, Lines, Story
 from .log_auth import AuthLines
@@ -97,4 +98,5 @@ class LogView:
         for line in lines:
             if line.level <= self._level and line.text:
                 suffix = self._suffix if self._unknown_user and line.preauth else ""
-                self._write(f"{line.text}{suffix}\r\n")
+                # Whatever a line is made of, it is one line, and nothing that a terminal obeys.
+                self._write(f"{visible(line.text)}{suffix}\r\n")

@@ -23,6 +23,7 @@ from ..errors import ConfigError, install
 from ..messages.connection import OpenFailure
 from ..messages.transport import DisconnectReason
 from ..observe.record import Record, StateRecord
+from ..wire import visible
 from .tally import BUCKETS, MEASURES, Tally, channel_type, method_name
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ CAPTURE: Final = frozenset({"user", "command"})
 TRACE_VARIABLES: Final = ("TRACEPARENT", "TRACESTATE")
 """W3C Trace Context, in the environment."""
 
+MAX_TEXT: Final = 1024
+"""Most characters of one attribute."""
 MAX_OPEN: Final = 256
 """Most spans of one connection that wait for their end; more are counted in `ssh.spans_dropped`."""
 BY_APPLICATION: Final = DisconnectReason.BY_APPLICATION.value
@@ -159,7 +162,7 @@ class Telemetry:
             start_time=self._stamp(record.time),
             attributes={
                 "network.protocol.name": "ssh", "network.transport": "tcp",
-                "ssh.connection.id": str(facts.get("id", "")),
+                "ssh.connection.id": _text(facts.get("id", "")),
             },
         )  # fmt: skip
 
@@ -182,7 +185,7 @@ class Telemetry:
             self._tell(ssh__spans_dropped=self._dropped)
         if self._error is not None:
             self._tell(error__type=self._error[0])
-            self._root.set_status(Status(StatusCode.ERROR, self._error[1]))
+            self._root.set_status(Status(StatusCode.ERROR, _text(self._error[1])))
         self._root.end(self._stamp(time))
 
     # Parts of it
@@ -212,8 +215,8 @@ class Telemetry:
             start_time=self._stamp(span.start), attributes=span.attributes,
         )  # fmt: skip
         if failed := span.error or error:
-            told.set_attribute("error.type", failed[0])
-            told.set_status(trace.Status(trace.StatusCode.ERROR, failed[1]))
+            told.set_attribute("error.type", _text(failed[0]))
+            told.set_status(trace.Status(trace.StatusCode.ERROR, _text(failed[1])))
         told.end(self._stamp(time))
 
     # What the records say: TCP
@@ -336,7 +339,18 @@ class Telemetry:
     def _variable(self, facts: Mapping[str, Any], time: float) -> None:
         span = self._open.get(_channel(facts))
         if span is not None and facts.get("accepted") and facts.get("name") == "TRACEPARENT":
-            span.parent = _context({"TRACEPARENT": str(facts.get("value"))})
+            span.parent = self._sampled_as_ours(_context({"TRACEPARENT": str(facts.get("value"))}))
+
+    def _sampled_as_ours(self, theirs: Context | None) -> Context | None:
+        """The client's context, sampled as we are: what a server records is not the client's to say."""
+        from opentelemetry import trace
+
+        if theirs is None or self._root is None:
+            return None
+        named = trace.get_current_span(theirs).get_span_context()
+        flags = self._root.get_span_context().trace_flags
+        ours = trace.SpanContext(named.trace_id, named.span_id, is_remote=True, trace_flags=flags)
+        return trace.set_span_in_context(trace.NonRecordingSpan(ours))
 
     def _session_started(self, facts: Mapping[str, Any], time: float) -> None:
         self._add(_channel(facts), ssh__session__kind=facts.get("kind"))
@@ -396,10 +410,15 @@ def _channel(facts: Mapping[str, Any]) -> tuple[str, int]:
 def _attributes(told: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes under their dotted names; what nothing is known of is left out."""
     return {
-        name.replace("__", "."): value if isinstance(value, (bool, int, float)) else str(value)
+        name.replace("__", "."): value if isinstance(value, (bool, int, float)) else _text(value)
         for name, value in told.items()
         if value is not None
     }
+
+
+def _text(value: Any) -> str:
+    """Text that a collector takes, whoever said it: one lone surrogate would lose a whole batch of spans."""
+    return visible(str(value)[:MAX_TEXT])
 
 
 def _ends(facts: Mapping[str, Any]) -> dict[str, Any]:
