@@ -26,7 +26,6 @@ LINES: Final[dict[str, Callable[[Plan], Iterator[Table]]]] = {
     "gcm": data.gcm,
     "chacha": data.chacha,
     "distance": reach.distance,
-    "cpu": many.cpu,
     "logins": many.logins,
     "idle": many.idle,
     "start": reach.start,

@@ -50,12 +50,11 @@ bytes under way as the receiver's window, so a window of 2 MiB is 20 MB/s and no
 device that hands on segments of up to 64 KiB whole, as network cards do, which is why a program in Python
 can carry it.""",
     ),
-    "cpu": (
+    "logins": (
         "Logins",
         """What a server pays for a login and a command: key exchange, host key signature, the user's
 signature, a channel, an exec request and its end. The load comes from the other processor.""",
     ),
-    "logins": ("Logins a second", ""),
     "idle": (
         "Idle connections",
         """Authenticated, no channel open, nothing to do: a server that waits for its users, or a client
