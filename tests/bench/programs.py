@@ -43,12 +43,13 @@ class Stock(OpenSSHServer):
 class Took:
     """What a program took: seconds on the wall and of processors, and the most bytes that were resident.
 
-    `memory` is 0 where nobody looked.
+    `memory` is 0 where nobody looked. `said` is what went to standard error.
     """
 
     seconds: float
     processor: float
     memory: int
+    said: str
 
 
 def run(
@@ -76,10 +77,11 @@ def run(
         if source and source.stdout:
             source.stdout.close()
             source.wait()
+        said.seek(0)
+        text = said.read(1 << 20).decode("utf-8", "replace")
         if process.returncode not in ends:
-            said.seek(0)
-            raise RuntimeError(f"{line} ended with {process.returncode}: {said.read(2000)!r}")
-    return Took(took, usage.ru_utime + usage.ru_stime, memory)
+            raise RuntimeError(f"{line} ended with {process.returncode}: {text[:2000]}")
+    return Took(took, usage.ru_utime + usage.ru_stime, memory, text)
 
 
 def _peak(process: int) -> int:

@@ -6,8 +6,10 @@ Each function measures and yields its tables. A contender that is not installed 
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +72,7 @@ def usual(seconds: Callable[[], float]) -> float:
 # ---- round trips
 
 
+IN_TURNS: Final = f"{OURS}, Speculation=no"
 CONTACTS: Final = tuple(f"{OURS}, {name} contact" for name in ("first", "second", "third"))
 
 
@@ -92,6 +95,11 @@ def trips(plan: Plan) -> Iterator[Table]:
         else:
             with far(version) as (between, target, keys):
                 _trips(table, between, trip, target, keys, plan.rounds)
+                between.round_trip = trip
+                counted = _counted(version, target, keys)
+            yield table
+            yield counted
+            continue
         yield table
 
 
@@ -102,12 +110,12 @@ def _trips(table: Table, between: Line, trip: float, target: Target, keys: Keys,
             return {name: run(words, home=home).seconds for name in CONTACTS}
 
     def in_turns() -> dict[str, float]:
-        return {f"{OURS}, Speculation=no": fresh(OURS, target, keys, "true", "-oSpeculation=no").seconds}
+        return {IN_TURNS: fresh(OURS, target, keys, "true", "-oSpeculation=no").seconds}
 
     def theirs(name: str) -> dict[str, float]:
         return {name: fresh(name, target, keys, "true").seconds}
 
-    works: list[Work] = [ours, in_turns] if knows_speculation() else [ours]
+    works: list[Work] = [ours, in_turns]
     works += [partial(theirs, name) for name in there(table, list(PEER))]
 
     fast = Table("", "", "", more=False)
@@ -125,11 +133,21 @@ def _trips(table: Table, between: Line, trip: float, target: Target, keys: Keys,
         table.rows[name] = [(seconds - without) / trip for seconds in kept]
 
 
-def knows_speculation() -> bool:
-    """Whether this glasshell sends ahead."""
-    from glasshell.config import ssh_config
-
-    return "speculation" in Path(ssh_config.__file__).read_text("utf-8").lower()
+def _counted(version: str, target: Target, keys: Keys) -> Table:
+    """The integers that our own timelines tell of the same connections."""
+    table = Table(
+        f"trips, counted, {version}", f"Round trips as `--timeline` counts them: sshd {version}", "round trips",
+        more=False, digits=0, note="The longest chain of messages each of which waited for one before, TCP's "
+        "handshake included, from the connection's start to its end. A count, which no load of the machine "
+        "changes.", clock=time.strftime("%Y-%m-%d %H:%M"),
+    )  # fmt: skip
+    with new_home(target, keys) as home:
+        for name in (*CONTACTS, IN_TURNS):
+            options = ("-oSpeculation=no",) if name == IN_TURNS else ()
+            said = run(command_line(OURS, target, home, "true", "--timeline", *options), home=home).said
+            match = re.search(r"(\d+) round trips", said)
+            table.rows[name] = [float(match[1])] if match else []
+    return table
 
 
 # ---- a long path
