@@ -19,6 +19,9 @@ from glasshell.capture.syscalls import Exit, Syscalls
 from glasshell.crypto import readonly
 from glasshell.crypto.groups import Group
 from glasshell.crypto.registry import Kind
+from glasshell.observe.record import StateRecord
+from glasshell.observe.seen import Seen
+from glasshell.views import connections
 from glasshell.wire import Secret
 from tests.capture.files import ethernet, ipv4, pcap, tcp
 
@@ -176,3 +179,17 @@ def test_c3_a_group_that_takes_seconds() -> None:
     kex._group = Group(2**2047 + 2**800 + 1, 2)
     assert kex._k(Logged("PRIVATE_KEY", Secret(b"\xff" * 2048), "log")) is None
     assert time.process_time() - begun < 0.2
+
+
+def test_c2_more_connections_at_a_time_than_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_OPEN", 20)
+    out = io.StringIO()
+    view = connections.Connections(out, 100)
+    for name in ("started", "closed"):
+        for stream in range(50):
+            view(Seen(StateRecord(0.0, name, {"sent_bytes": 0, "received_bytes": 0}), stream, None))
+            assert len(view._open) <= 20
+    view.close()
+    assert view.drawn == 50, "each of them once"
+    assert out.getvalue().count("too many connections at a time") == 30
+    assert not view._early

@@ -42,6 +42,8 @@ class Captured(Timeline):
         self.verified: dict[bool | None, int] = {True: 0, False: 0, None: 0}
         self.frames: list[int] = []
         self.wanted = False
+        self.early = False
+        """It is drawn before it is over."""
 
     def hear(self, seen: Seen) -> None:
         """Takes one record."""
@@ -122,6 +124,10 @@ FEWER: Final = ((2048, 10), (512, 40), (64, 200))
 """Of more connections than this at a time, each new one keeps so many lines: all together stay bounded."""
 
 
+MAX_OPEN: Final = 4096
+"""Most connections kept at a time, some 20 KB each; beyond that the oldest is drawn as far as it is."""
+
+
 class Connections:
     """Takes what a capture tells and draws each connection when it is over; `close` draws the rest."""
 
@@ -130,20 +136,34 @@ class Connections:
         self._width = width
         self._color = color
         self._open: dict[int, Captured] = {}
+        self._early: set[int] = set()
+        """Connections that were drawn before they were over."""
         self.drawn = 0
 
     def __call__(self, seen: Seen, *, wanted: bool = True) -> None:
         """Takes one record; a connection none of whose records is wanted is not drawn."""
+        over = isinstance(seen.record, StateRecord) and seen.record.name == "closed"
+        if seen.stream in self._early:
+            self._early.difference_update({seen.stream} if over else ())
+            return
         captured = self._open.get(seen.stream)
         if captured is None:
+            self._make_room()
             captured = self._open[seen.stream] = Captured(seen.stream)
             limit = next((lines for most, lines in FEWER if len(self._open) > most), Rows.LIMIT)
             captured.lines = Rows(limit // 2, limit)
         captured.hear(seen)
         captured.wanted = captured.wanted or wanted
-        if isinstance(seen.record, StateRecord) and seen.record.name == "closed":
+        if over:
             del self._open[seen.stream]
             self._draw(captured)
+
+    def _make_room(self) -> None:
+        while len(self._open) >= MAX_OPEN:
+            oldest = self._open.pop(next(iter(self._open)))
+            self._early.add(oldest.stream)
+            oldest.early = True
+            self._draw(oldest)
 
     def close(self) -> None:
         """Draws the connections that have not ended."""
@@ -262,6 +282,7 @@ TOLD: Final[tuple[tuple[str, Callable[[Captured], list[str]]], ...]] = (
     ("decrypted", _checked),
     ("sealed", lambda c: list(dict.fromkeys(c.not_decrypted))),
     ("missing", lambda c: [f"{size_text(c.missing)} are not in the capture"] if c.missing else []),
+    ("cut", lambda c: ["what follows is not drawn: too many connections at a time"] if c.early else []),
     ("traffic", _traffic),
     ("RTT", _handshake),
     ("unseen", _unseen),
