@@ -13,6 +13,10 @@ from tests.needs import absent
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# readline, which pytest loads, tells every child a width of its own making.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # The suite says the same thing every time it runs; `make fuzz` is where luck is sought.
 settings.register_profile("default", derandomize=True, deadline=None)
 settings.register_profile(

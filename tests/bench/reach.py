@@ -136,7 +136,8 @@ def _trips(table: Table, between: Line, trip: float, target: Target, keys: Keys,
 def _counted(version: str, target: Target, keys: Keys) -> Table:
     """The integers that our own timelines tell of the same connections."""
     table = Table(
-        f"trips, counted, {version}", f"Round trips as `--timeline` counts them: sshd {version}", "round trips",
+        f"trips, counted, {version}", f"Round trips as `--timeline` counts them: sshd {version}",
+        "round trips",
         more=False, digits=0, note="The longest chain of messages each of which waited for one before, TCP's "
         "handshake included, from the connection's start to its end. A count, which no load of the machine "
         "changes.", clock=time.strftime("%Y-%m-%d %H:%M"),

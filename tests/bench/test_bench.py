@@ -154,10 +154,12 @@ def test_calls_into_c_are_counted() -> None:
 
 def test_the_data_path_costs_the_same_each_time_and_more_when_watched() -> None:
     plain = measure()
-    assert measure() == plain
+    (sent, received), _ = plain
+    # What the garbage collector finds to do beside it is another thing each time.
+    assert measure()[0] == (pytest.approx(sent, rel=0.02), pytest.approx(received, rel=0.02))
     watched = measure(lambda: Hub(lambda record: None))
-    assert watched[0][1] > plain[0][1]
-    assert watched[0][0] == plain[0][0]  # the sender is not watched
+    assert watched[0][1] > received * 1.02
+    assert watched[0][0] == pytest.approx(sent, rel=0.02)  # the sender is not watched
 
 
 # ---- delaying
