@@ -559,3 +559,19 @@ def test_unreadable_message_keeps_its_packet_line() -> None:
     record = tape.records[0]
     record.payload = record.payload[:5]  # type: ignore[union-attr]
     assert ours(tape, "client") == ["debug3: receive packet: type 51"]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_who_hangs_up_after_the_session_is_all_one(ended: bool) -> None:
+    """ssh leaves its loop with its last channel, and hears no more of the connection."""
+    tape = Tape(step=1e-6)
+    client_until_auth(tape, "exec10.client", ("k3",))
+    success(tape, "publickey")
+    session_opens(tape)
+    if ended:
+        tape.state("exit_status", channel=0, status=0, signal="")
+        tape.received(c.ChannelClose(0))
+        tape.sent(c.ChannelClose(0))
+        tape.state("channel_closed", channel=0, type="session", sent=0, received=0)
+    tape.state("error", type="ConnectionLost", text="the peer closed the connection", hint="", clause="")
+    assert any("closed by remote host" in line for line in ours(tape, "client")) is not ended

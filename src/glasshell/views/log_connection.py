@@ -91,6 +91,7 @@ class ConnectionLines:
             "session_started": self.session_started,
             "session_ended": self.session_ended,
             "exit_status": self.exited,
+            "channel_closed": self.channel_closed,
             "forward": self.forward,
             "disconnect": self.note_disconnect,
             "compressed": self.compressed,
@@ -399,6 +400,11 @@ class ConnectionLines:
         if f.get("channel") in (self.main, None) and self.exit_status is None:
             status = f.get("status")
             self.exit_status = -1 if status is None else int(status)
+        return ()
+
+    def channel_closed(self, f: Any) -> Lines:
+        if f.get("channel") == self.main and self.exit_status is not None:
+            self.story.finished = True
         return ()
 
     def forward(self, f: Any) -> Lines:

@@ -386,6 +386,8 @@ class TransportLines:
                 return [text, "Host key verification failed."]
             case "AuthenticationFailed" if story.role == "client":
                 return [f"{story.user}@{story.host}: {text}" if story.user else text]
+            case "ConnectionLost" if story.role == "client" and story.finished:
+                return []
             case "ConnectionLost" if story.role == "client" and story.authenticated:
                 return [f"Connection to {story.host or story.address} closed by remote host."]
             case "ConnectionLost":
