@@ -421,6 +421,7 @@ class Connection(Endpoint):
 
     def _on_authenticated(self, event: Authenticated) -> None:
         self._recorder.stop()
+        self.login.over()
         sys.audit("glasshell.login", "client", event.user, event.method)
         if self.speculation is not None:
             self.speculation.logged_in(self.peer_software, self.core.offered, _one_key(event.attempts))

@@ -113,6 +113,13 @@ class Login:
         self._preparing = asyncio.current_task()
         await self._find_keys()
 
+    def over(self) -> None:
+        """The user is in: lets go of what was gathered for it."""
+        self._preparing = self._last = None
+        self._begin()
+        self._given = []
+        self._signers = {}
+
     def _begin(self) -> None:
         self._keys: deque[Identity] | None = None
         self._sole = False

@@ -20,11 +20,11 @@ from functools import cached_property
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..errors import ProtocolViolation, UsageError
 from ..wire import Secret, mpint, mpint_body, string
 from .groups import Group
+from .signatures import uncompressed
 
 EXPONENT_BITS: Final = 512
 """Size of a finite-field exponent: twice the longest cipher key (RFC 4419 §6.2)."""
@@ -114,7 +114,7 @@ class Ecdh:
         self._private = (
             ec.generate_private_key(curve) if private is None else ec.derive_private_key(private, curve)
         )
-        self.public = self._private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        self.public = uncompressed(self._private.public_key())
 
     def shared(self, peer: bytes) -> bytes:
         """See `Agreement.shared`; compressed points, infinity and points off the curve are refused."""

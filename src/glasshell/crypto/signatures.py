@@ -18,7 +18,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..errors import CryptoError, KeyFormatError, MalformedMessage, UsageError
 from ..values import field, slotted
@@ -143,6 +142,14 @@ def _fixed_size(name: str, size: int, bits: int | None) -> None:
         raise UsageError(f"{name} keys have {size} bits, not {bits}")
 
 
+def uncompressed(public: ec.EllipticCurvePublicKey) -> bytes:
+    """The point of a key as SSH writes it (SEC 1 §2.3.3)."""
+    # Imported late: it brings half of the crypto library, and most logins have no use for it.
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
 class _Ecdsa(_Scheme[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]):
     """RFC 5656 §3: one curve, with the hash that §6.2.1 gives it."""
 
@@ -170,8 +177,7 @@ class _Ecdsa(_Scheme[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]):
             raise KeyFormatError(f"a point that is not on the curve {self.name}") from None
 
     def encode(self, public: ec.EllipticCurvePublicKey) -> bytes:
-        point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        return string(self.name.encode()) + string(point)
+        return string(self.name.encode()) + string(uncompressed(public))
 
     def verify(
         self, public: ec.EllipticCurvePublicKey, algorithm: str, signature: bytes, data: bytes

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ..crypto.signatures import MAX_RSA_BITS, PrivateKey
 from ..errors import KeyFormatError, PassphraseError
@@ -53,6 +52,9 @@ def load_pem(data: bytes, label: bytes, passphrase: Secret | None) -> PrivateKey
 
 
 def _parse(data: bytes, password: bytes | None) -> Any:
+    # Imported late: it brings half of the crypto library, and most keys are in OpenSSH's format.
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         return load_pem_private_key(data, password, unsafe_skip_rsa_key_validation=True)
     except UnsupportedAlgorithm as error:
