@@ -6,6 +6,7 @@ those of 2026: strict key exchange wherever the peer has it, no SHA-1, no CBC, c
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 from .crypto.registry import Kind, defaults
@@ -84,9 +85,12 @@ class Policy:
         try:
             if all(getattr(self, name) == value for name, value in changes.items()):
                 return self
-            return replace(self, **changes)
-        except (TypeError, AttributeError) as error:
+        except AttributeError as error:
             raise UsageError(f"no such setting: {error}") from None
+        try:
+            return _changed(self, tuple(changes.items()))
+        except TypeError:  # a value that cannot be looked up, such as a list
+            return replace(self, **changes)
 
     def for_wireshark(self) -> Policy:
         """A copy for a connection that is captured: what Wireshark needs to follow it, and nothing else.
@@ -127,3 +131,9 @@ class Policy:
             macs=defaults(Kind.MAC, role),
             pubkey_algorithms=defaults(Kind.HOST_KEY, "client"),
         )
+
+
+@lru_cache(maxsize=64)
+def _changed(policy: Policy, changes: tuple[tuple[str, Any], ...]) -> Policy:
+    """The same policy with the same changes is kept once, however many connections have it."""
+    return replace(policy, **dict(changes))

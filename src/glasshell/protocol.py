@@ -205,6 +205,8 @@ class Protocol:
 class _Joint:
     """What the transport tells the layers above it (`transport.Owner`)."""
 
+    __slots__ = ("_protocol",)
+
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
 

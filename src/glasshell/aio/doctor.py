@@ -177,14 +177,14 @@ class Doctor:
 
         try:
             async with scope:
-                self._recorder.hub.add(heard)
+                self._recorder.hear(heard)
                 await connection.start(sock)
         except TimeoutError as error:
             if not scope.expired():
                 raise
             raise DeadlineExceeded(f"the server has said nothing for {self._seconds:g} seconds") from error
         finally:
-            self._recorder.hub.remove(heard)
+            self._recorder.unhear(heard)
         return connection
 
     def _waits_for_a_person(self, record: Record) -> bool:

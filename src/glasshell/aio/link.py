@@ -55,6 +55,11 @@ class Link(asyncio.BufferedProtocol):
     the stamps of sent records are true.
     """
 
+    __slots__ = (
+        "_buffer", "_corked", "_linger", "_quick", "_reading_paused", "_scheduled", "_tell", "_timer",
+        "_transport", "_turning", "_writing_paused", "core", "hub", "loop", "lost", "over", "since",
+    )  # fmt: skip
+
     def __init__(self, core: Protocol, tell: Callable[[Event], None], hub: Hub | None) -> None:
         self.core = core
         self.hub = hub

@@ -50,12 +50,23 @@ class Asking:
     warn: Callable[[str], None] = lambda text: None
 
 
+_NOTHING: Final[set[bytes]] = set()
+"""What is left of what was tried, of every login that is over."""
+
+
 class Login:
     """Chooses credentials as ssh(1) does: `none` first, to learn what the server takes; then method after
     method in `order`, each until it has nothing left; after a partial success all of them anew.
 
     One object serves one connection. `skipped` is what was passed over, as attempts.
     """
+
+    __slots__ = (
+        "_accepted", "_agent", "_agent_only", "_asking", "_eager", "_favourite", "_given",
+        "_interactive_asked", "_interactive_tries", "_keys", "_last", "_most_tries", "_order",
+        "_passphrase", "_password", "_password_tries", "_preparing", "_seen", "_signers", "_skipped",
+        "_sole", "_state", "_used", "restricted", "who",
+    )  # fmt: skip
 
     def __init__(
         self, user: str, host: str, *, keys: Sequence[KeyLike] | None = None, agent: Agent | None = None,
@@ -117,6 +128,7 @@ class Login:
         """The user is in: lets go of what was gathered for it."""
         self._preparing = self._last = None
         self._begin()
+        self._used = self._accepted = _NOTHING
         self._given = []
         self._signers = {}
 

@@ -23,6 +23,8 @@ Role: TypeAlias = Literal["client", "server"]
 class Recorder:
     """Hears a connection until its login is over; afterwards it costs nothing."""
 
+    __slots__ = ("_clock", "_kept", "_packed", "_sink", "hub")
+
     def __init__(self, role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> None:
         """The hub of a connection that begins now, heard by `sinks` as well."""
         kept: deque[Record] = deque(maxlen=MAX_RECORDS)
@@ -30,7 +32,8 @@ class Recorder:
         self._packed = b""
         self._sink: Sink = kept.append
         self._clock = clock
-        self.hub = new_hub(role, (self._sink, *sinks), clock)
+        self.hub: Hub | None = new_hub(role, (self._sink, *sinks), clock)
+        """None once nobody hears any more."""
 
     @property
     def records(self) -> Sequence[Record]:
@@ -44,12 +47,23 @@ class Recorder:
 
     def state(self, name: str, /, **facts: Any) -> None:
         """Tells the hub of something that is no message."""
-        self.hub.now = self._clock()
-        self.hub.state(name, **facts)
+        if self.hub is not None:
+            self.hub.now = self._clock()
+            self.hub.state(name, **facts)
+
+    def hear(self, sink: Sink) -> None:
+        """`sink` hears as well, from here on."""
+        if self.hub is not None:
+            self.hub.add(sink)
+
+    def unhear(self, sink: Sink) -> None:
+        """The end of `hear`."""
+        if self.hub is not None:
+            self.hub.remove(sink)
 
     def stop(self) -> None:
         """Hears no more."""
-        self.hub.remove(self._sink)
+        self.unhear(self._sink)
         self._sink = _unheard
 
     def pack(self) -> None:
@@ -58,6 +72,8 @@ class Recorder:
         import pickle
         import zlib
 
+        if self.hub is not None and not self.hub.heard:
+            self.hub = None
         states = [record for record in self._kept if isinstance(record, StateRecord)]
         self._kept, self._packed = (), zlib.compress(pickle.dumps(states, pickle.HIGHEST_PROTOCOL), 1)
 

@@ -33,6 +33,8 @@ class HostKeyUpdate:
     proof comes, and where the connection ends before, the next one brings it again.
     """
 
+    __slots__ = ("_ask", "_files", "_ready", "_seen", "_trust", "unproven")
+
     def __init__(
         self, trust: Trust, files: Sequence[str | os.PathLike[str]], *, ask: AskUpdate | None = None
     ) -> None:

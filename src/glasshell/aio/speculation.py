@@ -114,6 +114,8 @@ class Speculation:
     `state` hears records, as `Hub.state`.
     """
 
+    __slots__ = ("_blame", "_state", "asked", "bold", "exchanged", "host", "known", "memory", "plan", "user")
+
     def __init__(
         self, memory: Memory, trust: Trust, policy: Policy, user: str, state: Callable[..., None], *,
         fixed: Sequence[str] = (), bold: bool = False,

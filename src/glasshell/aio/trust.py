@@ -86,6 +86,11 @@ class Trust:
     that is not the known one, of another type too, is a changed key; a revoked key is always refused.
     """
 
+    __slots__ = (
+        "ask", "file", "found", "hashed", "host", "known", "name", "pinned", "port", "restricted", "strict",
+        "vouched", "warn",
+    )  # fmt: skip
+
     def __init__(
         self, host: str, port: int = 22, *, known_hosts: KnownHostsLike = DEFAULT_FILES,
         strict: Strict = "ask", alias: str = "", hashed: bool = False, ask: AskHostKey | None = None,

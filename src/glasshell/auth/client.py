@@ -80,6 +80,12 @@ class ClientAuth:
     `refuse_trivial` it is refused: it may be after what the user types next (CVE-2021-36367).
     """
 
+    __slots__ = (
+        "_announced", "_attempts", "_banner_left", "_done", "_handlers", "_methods", "_none_ahead",
+        "_partial", "_port", "_proof", "_proved", "_refuse_trivial", "_served", "_trying", "_user",
+        "_waiting", "accepted", "ahead",
+    )  # fmt: skip
+
     def __init__(
         self, port: Port, user: str, done: Callable[[], None], *, refuse_trivial: bool = False
     ) -> None:

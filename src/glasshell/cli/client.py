@@ -254,10 +254,10 @@ class Client:
 
         def shown(record: Record) -> None:
             if getattr(record, "name", "") == "host_key":
-                self._recorder.hub.remove(shown)
+                self._recorder.unhear(shown)
                 scope.reschedule(None)
 
-        self._recorder.hub.add(shown)
+        self._recorder.hear(shown)
         try:
             async with scope:
                 sock = await self._dial()

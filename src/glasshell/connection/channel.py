@@ -47,6 +47,8 @@ MAX_STRAYS: Final = 100
 MAX_BURST: Final = 256
 """Most packets that one `send` makes: a peer that takes a byte in each would hold up everybody else's."""
 
+_NOTHING: Final[frozenset[str]] = frozenset()
+
 _pack_data = m.CHANNEL_DATA_HEADER.pack
 _pack_extended = m.EXTENDED_DATA_HEADER.pack
 _DATA = m.ChannelData.NUMBER
@@ -80,7 +82,7 @@ class Shared:
         self.budget = Budget(port.policy.receive_budget, port.policy.max_channels)
         self.pending = requests.Pending(port.policy.max_output)
         self.forwards = RemoteForwards()
-        self.expected: set[str] = set()
+        self.expected: frozenset[str] = _NOTHING
         """Channel types that a request of ours lets the server open."""
         self.sessions = 0
         self.strays = 0
@@ -281,7 +283,7 @@ class Channel:
 
     def _expect_opens(self, kind: str) -> None:
         if kind in requests.OPENS:
-            self._shared.expected.add(requests.OPENS[kind])
+            self._shared.expected |= {requests.OPENS[kind]}
 
     def exit(
         self, status: int | None, *, signal: str = "", core_dumped: bool = False, message: str = ""

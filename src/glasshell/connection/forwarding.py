@@ -6,7 +6,7 @@ Decisions only; sockets are the application's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from ..errors import UsageError
 from ..messages.connection import (
@@ -64,14 +64,18 @@ def objection(body: Struct | bytes) -> str:
     return ""
 
 
+_NOTHING: Final[frozenset[Any]] = frozenset()
+"""One for all: most connections forward nothing."""
+
+
 class RemoteForwards:
     """What we asked the server to listen on, and it granted (`-R`)."""
 
     __slots__ = ("addresses", "paths")
 
     def __init__(self) -> None:
-        self.addresses: set[tuple[str, int]] = set()
-        self.paths: set[str] = set()
+        self.addresses: frozenset[tuple[str, int]] = _NOTHING
+        self.paths: frozenset[str] = _NOTHING
 
     def granted(self, body: Struct | bytes, reply: bytes = b"") -> None:
         """The request with `body` was granted; `reply` is what REQUEST_SUCCESS carried.
@@ -81,13 +85,13 @@ class RemoteForwards:
         match body:
             case TcpipForward():
                 port = body.port or TcpipForwardReply.decode(reply).port
-                self.addresses.add((body.address, port))
+                self.addresses |= {(body.address, port)}
             case CancelTcpipForward():
-                self.addresses.discard((body.address, body.port))
+                self.addresses -= {(body.address, body.port)}
             case StreamlocalForward():
-                self.paths.add(body.socket_path)
+                self.paths |= {body.socket_path}
             case CancelStreamlocalForward():
-                self.paths.discard(body.socket_path)
+                self.paths -= {body.socket_path}
 
     def match(self, address: str, port: int) -> tuple[str, int] | None:
         """The forward, as we asked for it, that a connection to `address` and `port` belongs to.

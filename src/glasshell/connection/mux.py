@@ -48,6 +48,11 @@ class Mux:
     `receive_data`, `resume_writing()` when the output has room again, `close_all()` at the end.
     """
 
+    __slots__ = (
+        "_answers", "_asked", "_next_id", "_no_more_sessions", "_port", "_readable", "_shared", "channels",
+        "forwards",
+    )  # fmt: skip
+
     def __init__(self, port: Port, *, is_server: bool) -> None:
         self._port = port
         self._shared = Shared(port, "server" if is_server else "client")

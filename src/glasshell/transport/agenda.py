@@ -14,6 +14,8 @@ Action = Callable[[], None]
 class Agenda:
     """Questions by token and timers by name; times are absolute, in seconds of the caller's clock."""
 
+    __slots__ = ("_due", "_open", "_timers", "_tokens", "held")
+
     def __init__(self) -> None:
         self._timers: dict[str, tuple[float, Action]] = {}
         self._due: float | None = None

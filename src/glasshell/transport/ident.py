@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from ..errors import LimitExceeded, MalformedMessage, NegotiationFailed, ProtocolViolation
@@ -35,6 +36,13 @@ class Identification:
         return f"{self.software} {self.comments}".rstrip()
 
 
+@lru_cache(maxsize=4)
+def ours(software: str) -> Identification:
+    """The identification that we send."""
+    return Identification(f"SSH-2.0-{software}".encode("ascii"), "2.0", software)
+
+
+@lru_cache(maxsize=64)
 def parse(line: bytes) -> Identification:
     """Reads `SSH-protoversion-softwareversion [comments]`.
 
@@ -77,6 +85,8 @@ class IdentificationReader:
 
     A client may be sent other lines first; a server may not (RFC 4253 §4.2).
     """
+
+    __slots__ = ("_buffer", "_client", "_read", "preface", "received")
 
     def __init__(self, role: Role, read: Callable[[bytes], Identification] = parse) -> None:
         self._client = role == "client"

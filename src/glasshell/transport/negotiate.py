@@ -79,8 +79,14 @@ def negotiate(
         compression_s2c=choose(Kind.COMPRESSION, f"compression_algorithms_{s2c}", "compression_s2c"),
         strict=first and STRICT[role] in ours.kex_algorithms and STRICT[peer] in theirs.kex_algorithms,
         peer_ext_info=first and EXT_INFO[peer] in theirs.kex_algorithms,
-        why=why,
+        why=_one_why(tuple(why.items())),
     )
+
+
+@lru_cache(maxsize=64)
+def _one_why(reasons: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The same reasons are kept once, however many connections have them."""
+    return dict(reasons)
 
 
 def guess_is_right(client: KexInit, server: KexInit) -> bool:

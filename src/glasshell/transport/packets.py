@@ -162,6 +162,11 @@ class Inbound:
     `lenient`: a packet in clear may be of a size that is no multiple of 8, for whoever only watches.
     """
 
+    __slots__ = (
+        "_borrowed", "_buffer", "_end", "_expected", "_lenient", "_lent", "_offset", "decompressor",
+        "epoch", "key_bytes", "key_packets", "lengths", "opener", "seq", "total_bytes",
+    )  # fmt: skip
+
     def __init__(self, *, lenient: bool = False) -> None:
         self._lenient = lenient
         self.seq = 0

@@ -39,7 +39,7 @@ from ..policy import Policy
 from ..wire import visible
 from .agenda import Agenda
 from .handshake import Handshake
-from .ident import Identification, IdentificationReader
+from .ident import Identification, IdentificationReader, ours
 from .packets import Inbound, Outbound
 from .rules import FIRST_KEX, Handler, Methods, Phase, Role, slot
 
@@ -83,6 +83,8 @@ class Owner(Protocol):
 class _Waiting:
     """Messages of the upper layers that wait for the end of a key exchange, and their size."""
 
+    __slots__ = ("messages", "size")
+
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.size = 0
@@ -119,7 +121,7 @@ class Transport:
         self.phase = Phase.IDENTIFICATION
         self.events: list[Event] = []
         self.extensions: dict[str, bytes] = {}
-        self.ours = Identification(f"SSH-2.0-{policy.software}".encode("ascii"), "2.0", policy.software)
+        self.ours = ours(policy.software)
         self.theirs: Identification | None = None
         self.closed = False
         self.error: SSHError | None = None
