@@ -211,8 +211,8 @@ def test_paramiko_runs_a_command(glass: Server, paramiko_client: Callable[..., A
 def test_paramiko_moves_ten_megabytes_each_way_under_new_keys(
     who: str, glass: Server, rekeying: Server, paramiko_client: Callable[..., Any]
 ) -> None:
-    """Both at once is left to OpenSSH and asyncssh: paramiko, once in a hundred runs, waited in vain for the
-    end of an exchange that both had begun, and on which side the fault lies is not known."""
+    """paramiko begins an exchange only while it sends: where it receives, it waits in vain for the end of its
+    own in one run of twenty, with OpenSSH's sshd as with ours. Both at once is left to OpenSSH and asyncssh."""
     server = glass if who == "client" else rekeying
     client = paramiko_client(server.target)
     if who == "client":
@@ -222,8 +222,9 @@ def test_paramiko_moves_ten_megabytes_each_way_under_new_keys(
     stdin.write(data)
     stdin.channel.shutdown_write()
     assert stdout.read().decode() == digest(data)
-    _, stdout, _ = client.exec_command(f"cat {file_with(server, data)}", timeout=60)
-    assert hashlib.sha256(stdout.read()).digest() == hashlib.sha256(data).digest()
+    if who == "server":
+        _, stdout, _ = client.exec_command(f"cat {file_with(server, data)}", timeout=60)
+        assert hashlib.sha256(stdout.read()).digest() == hashlib.sha256(data).digest()
 
 
 def test_paramiko_has_a_terminal_that_changes_its_size(
