@@ -211,8 +211,8 @@ def test_paramiko_runs_a_command(glass: Server, paramiko_client: Callable[..., A
 def test_paramiko_moves_ten_megabytes_each_way_under_new_keys(
     who: str, glass: Server, rekeying: Server, paramiko_client: Callable[..., Any]
 ) -> None:
-    """What paramiko begins while it receives is left out, and both sides at once: there it waits in vain for the
-    end of an exchange now and then, with OpenSSH's sshd as with ours. OpenSSH and asyncssh do both here.
+    """What paramiko begins while it receives is left out, and both sides at once: now and then it waits
+    in vain for the end of such an exchange, with OpenSSH's sshd as with ours. OpenSSH and asyncssh do both.
     """
     server = glass if who == "client" else rekeying
     client = paramiko_client(server.target)
