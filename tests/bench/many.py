@@ -48,7 +48,7 @@ def logins(plan: Plan) -> Iterator[Table]:
         "shell included.",
     )  # fmt: skip
     rate = Table(
-        "logins, rate", "Logins and commands for each second of the server's processor", "logins", more=True,
+        "logins, rate", "Logins for each second of the server's processor", "logins", more=True,
         digits=0, note="The same figures, the other way round: what one processor takes when it does nothing "
         "else. (By the clock the client that makes the load would be measured.)",
     )  # fmt: skip

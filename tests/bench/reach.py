@@ -83,7 +83,7 @@ def trips(plan: Plan) -> Iterator[Table]:
         table = Table(
             f"trips, sshd {version}",
             f"Round trips to the exit status of `true`: sshd {version}, 100 ms away", "round trips",
-            more=False,
+            more=False, digits=2,
             note="Whole programs: the time above that of the same program on the same line without delay, "
             "divided by the round trip. sshd has its three default host keys, of which the client knows the "
             "Ed25519 one; the contacts are those of a new home." + PROXIED * bool(why_no_line()),
