@@ -87,8 +87,8 @@ machine changes nothing.""",
 WHY: Final[dict[str, str]] = {
     "trips": """What is missed at sshd 9.2 is what that server itself adds. Until a session runs it leaves
 Nagle's algorithm on: its KEXINIT, written behind its identification, stays in its kernel until the
-client's TCP has acknowledged the identification, one round trip later, whatever the client does. sshd 10.6 sets TCP_NODELAY
-from the start. A first contact is 5 round trips as counted: TCP, identification and KEXINIT, key exchange,
+client's TCP has acknowledged the identification, one round trip later, whatever the client does. sshd 10.6
+sets TCP_NODELAY from the start. A first contact is 5 round trips as counted: TCP, identification and KEXINIT, key exchange,
 the question what the server takes together with the service request, then key, channel and command at
 once.""",
     "gcm": """`glasshell ssh` and `ssh` at sshd are as fast as that sshd's end: theirs is the slower one, and
