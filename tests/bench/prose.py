@@ -88,9 +88,10 @@ WHY: Final[dict[str, str]] = {
     "trips": """What is missed at sshd 9.2 is what that server itself adds. Until a session runs it leaves
 Nagle's algorithm on: its KEXINIT, written behind its identification, stays in its kernel until the
 client's TCP has acknowledged the identification, one round trip later, whatever the client does. sshd 10.6
-sets TCP_NODELAY from the start. A first contact is 5 round trips as counted: TCP, identification and KEXINIT, key exchange,
-the question what the server takes together with the service request, then key, channel and command at
-once.""",
+sets TCP_NODELAY from the start.
+
+A first contact is 5 round trips as counted: TCP, identification and KEXINIT, key exchange, the question what
+the server takes together with the service request, then key, channel and command at once.""",
     "gcm": """`glasshell ssh` and `ssh` at sshd are as fast as that sshd's end: theirs is the slower one, and
 with two processors for client, server and the kernel the rounds differ by more than the programs do.""",
     "logins": """Of the 0.95 ms a quarter is cryptography (X25519, ML-KEM, a host key signature, the check of
