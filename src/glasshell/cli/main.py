@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -28,6 +29,9 @@ COMMANDS: Final = {
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Why a file that is open takes no more."""
+
+YOUNG: Final = 50_000
+"""Objects made before the collector looks at them: more than a start makes, none of which is garbage."""
 
 USAGE: Final = "usage: glasshell COMMAND ...\n       glasshell --version\n"
 
@@ -59,6 +63,7 @@ def _help() -> str:
 def _run(name: str, arguments: list[str]) -> int:
     from ..errors import SSHError
 
+    gc.set_threshold(YOUNG)
     try:
         status: int = import_module(f".{name}", __package__).main(arguments)
         if sys.stdout is not None:  # closed by whoever started us
