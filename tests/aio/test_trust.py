@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from glasshell.aio.trust import NewHostKey, Trust, append_line
+from glasshell.aio.trust import NewHostKey, Trust
 from glasshell.crypto.signatures import PrivateKey, PublicKey
 from glasshell.errors import HostKeyRefused, UsageError
 from glasshell.keys.known_hosts import format_entry
+from glasshell.system.replacing import append_line
 from tests.aio.kit import HOST_KEY, STRANGER, run
 
 KEY, OTHER = HOST_KEY.public, STRANGER.public

@@ -13,6 +13,7 @@ from ..errors import MalformedMessage, SSHError
 from ..keys.known_hosts import KnownHosts
 from ..keys.rotation import Rotation, compare, proven, rewrite, usable_keys
 from ..messages.connection import HostKeyBlob, Hostkeys, HostkeysProve, HostkeysProveReply
+from ..system.replacing import replace_file
 from .trust import Trust, label_of, read_known_hosts
 
 if TYPE_CHECKING:
@@ -130,25 +131,11 @@ class HostKeyUpdate:
 
 def _replace(file: Path, trust: Trust, found: Rotation, *, add: bool) -> None:
     """Writes the file anew, beside the old one first; the old one stays as `.old`, as OpenSSH leaves it."""
-    try:
-        before = file.read_bytes()
-    except FileNotFoundError:
-        return  # what was known of the host stands elsewhere
-    after = rewrite(
-        before, trust.host, trust.port, found.offered, found.offered if add else (), hashed=trust.hashed,
-        salt=os.urandom,
-    )  # fmt: skip
-    if after == before:
-        return
-    target = file.resolve()  # a link stays a link
-    draft, old = (target.with_name(f"{target.name}.{end}") for end in (f"new{os.getpid()}", "old"))
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, target.stat().st_mode & 0o777)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(after)
-        old.unlink(missing_ok=True)
-        os.link(target, old)
-        draft.replace(target)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    def change(before: bytes) -> bytes:
+        return rewrite(
+            before, trust.host, trust.port, found.offered, found.offered if add else (), hashed=trust.hashed,
+            salt=os.urandom,
+        )  # fmt: skip
+
+    with suppress(FileNotFoundError):  # what was known of the host stands elsewhere
+        replace_file(file, change, old=file.with_name(f"{file.name}.old"))

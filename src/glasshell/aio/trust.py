@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 from ..crypto.signatures import PublicKey, key_type_of
 from ..errors import ConfigError, HostKeyRefused, SSHError, UsageError
 from ..keys.known_hosts import Entry, Kind, KnownHosts, Verdict, format_entry, host_name
+from ..system.replacing import append_line
 from ..values import slotted
 from ..wire import visible
 
@@ -275,15 +276,3 @@ def read_known_hosts(path: Path) -> KnownHosts:
     except OSError as error:
         # To go on as if nothing were known could turn a changed key into a new one.
         raise ConfigError(f"cannot read known_hosts {path}: {error.strerror}") from error
-
-
-def append_line(path: Path, line: str) -> None:
-    """Appends `line` in one write, on a line of its own: two programs may add at the same time."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "rb+", buffering=0) as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                line = "\n" + line
-        file.write(line.encode())
