@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
+from glasshell.agent import adding  # noqa: E402
+from glasshell.agent import messages as agent  # noqa: E402
 from glasshell.messages import CATALOGUE, SUBSYSTEMS, Message, Struct, auth, blobs, connection  # noqa: E402
 from glasshell.messages.declare import Field, Holding, Items, Nested  # noqa: E402
 from glasshell.sftp import messages as sftp  # noqa: E402
@@ -22,6 +24,7 @@ CONTEXTS = {
     "ecdh": "while an elliptic-curve exchange runs",
     "hybrid": "while a post-quantum hybrid exchange runs",
     "sftp": "in a channel of the subsystem `sftp`",
+    "agent": "between an agent and its clients",
 }
 
 BODIES: dict[str, Mapping[str, type[Struct]]] = {
@@ -30,6 +33,10 @@ BODIES: dict[str, Mapping[str, type[Struct]]] = {
     "Channel types": connection.CHANNEL_TYPES,
     "Channel requests": connection.CHANNEL_REQUESTS,
     "SFTP extended requests": sftp.EXTENDED_REQUESTS,
+    "Private keys for an agent": adding.PRIVATE_KEYS,
+    "Constraints of an agent's key": {cls.__name__: cls for cls in adding.CONSTRAINTS.values()},
+    "Extensions of those constraints": adding.CONSTRAINT_EXTENSIONS,
+    "Extensions of an agent": agent.EXTENSIONS,
     "Keys and certificates": blobs.KEY_TYPES,
     "Signatures": blobs.SIGNATURE_TYPES,
 }
@@ -41,7 +48,7 @@ REPLIES: dict[str, tuple[type[Struct], ...]] = {
 
 PARTS: tuple[type[Struct], ...] = (
     blobs.PublicKeyBlob, blobs.PlainKeyBlob, blobs.SignatureBlob, blobs.Certified, blobs.PrincipalList,
-    blobs.OptionList, blobs.EcdsaPair, sftp.Attrs,
+    blobs.OptionList, blobs.EcdsaPair, sftp.Attrs, adding.Destinations, adding.Destination, adding.Hop,
 )  # fmt: skip
 """Structures that stand inside messages, whole or in a string."""
 
@@ -53,7 +60,8 @@ Generated from the declarations in `glasshell.messages` by `scripts/generate_ref
 A message is found by its number and, for 30-49 and 60-79, by its context: the family of the key
 exchange, or the authentication method. Fields stand in the order of the wire, in the data types of RFC 4251
 section 5. A **secret** field is never shown and is zeroed before a record reaches any view; **content** is
-shown as its length. The packets of SFTP have numbers of their own, in the context `sftp`.
+shown as its length. The packets of SFTP and the agent's messages have
+numbers of their own, in the contexts `sftp` and `agent`.
 """
 
 

@@ -38,6 +38,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "protocol": ("transport", "auth", "connection"),
     "sftp": ("messages.declare", "events", "observe.hub"),
+    "agent": ("messages", "crypto", "keys"),
     "capture": (
         "messages", "transport.ident", "transport.packets", "transport.negotiate", "transport.exchange",
         "transport.rules", "crypto", "keys", "events", "observe", "sftp.messages",
@@ -46,7 +47,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "views": ("observe", "explain"),
     "config": ("policy", "keys", "crypto.registry"),
     "system": ("keys",),
-    "aio": ("protocol", "sftp", "config", "system", "views"),
+    "aio": ("protocol", "sftp", "agent", "config", "system", "views"),
     "blocking": ("aio",),
     "testing": ("aio",),
     "cli": ("*",),

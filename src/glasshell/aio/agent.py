@@ -1,27 +1,43 @@
-"""ssh-agent over its socket: list its keys, let one of them sign."""
+"""ssh-agent over its socket: list its keys, let one of them sign, give it keys."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConnectionLost, UsageError
-from ..keys.agent import (
-    Identity,
-    parse_identities,
-    parse_signature,
-    request_identities,
-    sign_request,
-    take_frame,
-)
+from ..values import slotted
 from .tasks import deadline
 
-__all__ = ["Agent"]
+if TYPE_CHECKING:
+    from ..agent.client import Identity
+    from ..messages.declare import Message
+
+__all__ = ["Agent", "Binding"]
 
 LIST_SECONDS: Final = 10.0
 """An agent that does not list its keys within this time is passed over; signing may wait for a person."""
+
+WINDOWS_PIPE: Final = r"\\.\pipe\openssh-ssh-agent"
+"""Where the agent of Windows' own OpenSSH listens."""
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@slotted(frozen=True)
+class Binding:
+    """Where a connection leads: what an agent is told before it signs for it (OpenSSH PROTOCOL.agent §1)."""
+
+    host_key: bytes
+    session_id: bytes
+    signature: bytes
+    """The server's, of the session identifier."""
+    forwarding: bool = False
 
 
 class Agent:
@@ -31,40 +47,98 @@ class Agent:
     ConnectionLost where nobody listens, RequestFailed where the agent refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, binding: Binding | None = None) -> None:
         self.path = os.fspath(path) if path is not None else os.environ.get("SSH_AUTH_SOCK", "")
+        if not self.path and sys.platform == "win32":
+            self.path = WINDOWS_PIPE
+        self.binding = binding
+        """What the agent is told first on every connection; an agent that does not know it goes on."""
 
     @property
     def present(self) -> bool:
         """Whether there is a socket to ask at."""
+        if self.path.startswith("\\\\.\\pipe\\"):
+            return sys.platform == "win32"
         return bool(self.path) and hasattr(asyncio, "open_unix_connection") and Path(self.path).exists()
 
     async def identities(self) -> tuple[Identity, ...]:
         """The keys that the agent holds, in its order."""
+        from ..agent.client import parse_identities, request_identities  # late: most logins need no agent
+
         async with deadline(LIST_SECONDS, "listing the agent's keys"):
             return parse_identities(await self._ask(request_identities()))
 
     async def sign(self, blob: bytes, algorithm: str, data: bytes) -> bytes:
         """The signature blob of `data` by the key `blob`; the agent may ask its owner first."""
+        from ..agent.client import parse_signature, sign_request
+
         return parse_signature(await self._ask(sign_request(blob, data, algorithm)), algorithm)
 
+    async def do(self, request: Message, what: str) -> None:
+        """Sends a request that is answered by success alone; `what` says in words what it asks for."""
+        from ..agent.client import frame, parse_done
+
+        parse_done(await self._ask(frame(request)), what)
+
+    async def extensions(self) -> tuple[str, ...]:
+        """The extensions that the agent knows. Raises RequestFailed where it does not tell."""
+        from ..agent.client import frame, parse_extensions
+        from ..agent.messages import Extension, Query
+
+        return parse_extensions(await self._ask(frame(Extension("query", Query()))))
+
     async def _ask(self, request: bytes) -> bytes:
-        if not hasattr(asyncio, "open_unix_connection"):
-            raise UsageError("this system has no Unix domain sockets for an agent")
-        try:
-            reader, writer = await asyncio.open_unix_connection(self.path)
-        except (OSError, ValueError) as error:
-            raise ConnectionLost(f"no agent at {self.path}: {error}") from error
-        try:
+        async with self.connected() as (reader, writer):
             writer.write(request)
             return await _answer(reader)
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[Streams]:
+        """A connection to the agent, told of `binding`. Raises ConnectionLost."""
+        reader, writer = await self._open()
+        try:
+            if self.binding is not None:
+                await self._bind(reader, writer, self.binding)
+            yield reader, writer
         except OSError as error:
             raise ConnectionLost(f"the agent at {self.path} is gone: {error}") from error
         finally:
             writer.transport.abort()  # nothing is ever left to send: each request waits for its answer
 
+    async def _bind(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bound: Binding) -> None:
+        from ..agent.client import parse_done, session_bind
+        from ..errors import RequestFailed
+
+        writer.write(
+            session_bind(bound.host_key, bound.session_id, bound.signature, forwarding=bound.forwarding)
+        )
+        with contextlib.suppress(RequestFailed):  # an older agent; whatever holds by it, fails without it
+            parse_done(await _answer(reader), "be told of the destination")
+
+    async def _open(self) -> Streams:
+        try:
+            if self.path.startswith("\\\\.\\pipe\\"):
+                return await _open_pipe(asyncio.get_running_loop(), self.path)
+            if not hasattr(asyncio, "open_unix_connection"):
+                raise UsageError("this system has no Unix domain sockets for an agent")
+            return await asyncio.open_unix_connection(self.path)
+        except (OSError, ValueError) as error:
+            raise ConnectionLost(f"no agent at {self.path}: {error}") from error
+
+
+async def _open_pipe(loop: Any, path: str) -> Streams:
+    """A named pipe of Windows, by the proactor's own call; no other loop has it. Raises OSError."""
+    if not hasattr(loop, "create_pipe_connection"):
+        raise OSError(None, "this event loop has no named pipes")
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_pipe_connection(lambda: protocol, path)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
 
 async def _answer(reader: asyncio.StreamReader) -> bytes:
+    from ..agent.client import take_frame
+
     buffer = bytearray()
     while (message := take_frame(buffer)) is None:
         data = await reader.read(65536)

@@ -357,7 +357,7 @@ class UnknownMessage:
 CATALOGUE: Final[dict[tuple[str, int], type[Message]]] = {}
 """Every declared message of SSH by (context, number)."""
 
-SUBSYSTEMS: Final[dict[str, dict[int, type[Message]]]] = {"sftp": {}}
+SUBSYSTEMS: Final[dict[str, dict[int, type[Message]]]] = {"sftp": {}, "agent": {}}
 """The protocols that run inside a channel, each a context of its own: its packets by number.
 
 A number means there what that protocol says, or nothing: 1 is SSH_FXP_INIT, never SSH_MSG_DISCONNECT.

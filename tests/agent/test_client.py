@@ -14,9 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glasshell.crypto.signatures import PrivateKey
-from glasshell.errors import LimitExceeded, MalformedMessage, PeerError, ProtocolViolation, RequestFailed
-from glasshell.keys.agent import (
+from glasshell.agent.client import (
     Identity,
     parse_identities,
     parse_signature,
@@ -24,6 +22,8 @@ from glasshell.keys.agent import (
     sign_request,
     take_frame,
 )
+from glasshell.crypto.signatures import PrivateKey
+from glasshell.errors import LimitExceeded, MalformedMessage, PeerError, ProtocolViolation, RequestFailed
 from glasshell.keys.openssh import dump_private_key
 from glasshell.wire import string, uint32
 from tests.needs import absent
