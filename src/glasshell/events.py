@@ -237,7 +237,8 @@ class Verdict:
 
     `partial`: this step is done, but more are needed: `methods` are those that can continue. `valid`
     is false where there is no such user: for the records, and nobody else.
-    `grant` is handed out with `Authenticated`, one for each step, only when all have succeeded.
+    `grant` is handed out with `Authenticated`, one for each step, only when all have succeeded. With
+    `confirm`, `LoginDone` is asked before the user is in.
     """
 
     accepted: bool
@@ -245,6 +246,7 @@ class Verdict:
     methods: tuple[str, ...] | None = None
     grant: Any = None
     valid: bool = True
+    confirm: bool = False
 
 
 @slotted(frozen=True)
@@ -300,6 +302,18 @@ class InteractiveAnswered(Question):
 
     user: str
     answers: tuple[Secret, ...]
+
+
+@slotted(eq=False)
+class LoginDone(Question):
+    """`user` has done every step, signatures checked, with these `grants`. In? Answer with a Verdict.
+
+    Only after a Verdict with `confirm`: what a login changes elsewhere, say a counter of failures, is done
+    now.
+    """
+
+    user: str
+    grants: tuple[Any, ...]
 
 
 # --- RFC 4254

@@ -266,16 +266,25 @@ class ServerProtocol(Protocol):
     """The core of a server: answer its questions about keys, passwords, channels and requests.
 
     `host_keys` are the public halves; HostKeySignatureNeeded asks for signatures. `methods` are what
-    it offers to log in with; `banner` is shown before that (RFC 4252 §5.4).
+    it offers to log in with; `banner` is shown before that (RFC 4252 §5.4). An empty password and a change
+    of password are refused unasked, unless allowed.
     """
 
     def __init__(
         self, policy: Policy, *, host_keys: Sequence[PublicKey], methods: tuple[str, ...] = ("publickey",),
-        banner: str = "", now: float, hub: Hub | None = None,
-        random: Callable[[int], bytes] = os.urandom,
+        banner: str = "", empty_passwords: bool = False, password_changes: bool = False, now: float,
+        hub: Hub | None = None, random: Callable[[int], bytes] = os.urandom,
     ) -> None:  # fmt: skip
         super().__init__(policy, now=now, hub=hub, random=random, host_keys=host_keys)
-        self._auth = ServerAuth(self.transport, self._on_user, methods=methods, banner=banner)
+        self._auth = ServerAuth(
+            self.transport, self._on_user, methods=methods, banner=banner,
+            empty_passwords=empty_passwords, password_changes=password_changes,
+        )  # fmt: skip
+
+    @property
+    def passed(self) -> tuple[Any, ...]:
+        """The grants of the steps that the user who is asking now has done, before the login."""
+        return self._auth.passed
 
     def _on_handshake(self) -> None:
         self._auth.start()

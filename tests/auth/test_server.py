@@ -15,6 +15,7 @@ from glasshell.events import (
     InteractiveAnswered,
     InteractiveStarted,
     KeyOffered,
+    LoginDone,
     NoneOffered,
     PasswordOffered,
     Prompts,
@@ -573,3 +574,55 @@ def test_interactive_answered_is_refused() -> None:
     assert isinstance(port.question(), InteractiveAnswered)
     port.answer(NO)
     assert refused(port)
+
+
+# --- steps, and the last question
+
+
+def test_c6_passed_is_the_present_users_only() -> None:
+    """What alice has done is not there for bob, nor for alice when she comes back from being bob; not even
+    where bob's request is refused without a question (a method that is not offered)."""
+    seen: list[tuple[Any, ...]] = []
+    port = FakePort("server")
+    auth = ServerAuth(port, lambda *_: None, methods=("publickey", "password"))
+    auth.start()
+    port.receive(ServiceRequest("ssh-userauth"))
+
+    def ask(message: UserauthRequest, verdict: Verdict) -> None:
+        port.receive(message)
+        if port.questions:
+            seen.append(auth.passed)
+            port.answer(verdict)
+
+    step = Verdict(True, partial=True, grant="step", methods=("publickey", "password"))
+    ask(signed(key("a")), step)
+    ask(signed(key("b")), step)
+    assert auth.passed == ("step", "step")
+    port.receive(request(INTERACTIVE, "bob"))
+    assert not port.questions  # not offered, and bob all the same
+    ask(password(), NO)
+    ask(signed(key("a")), step)
+    ask(password(user="bob"), NO)
+    assert seen == [(), ("step",), (), (), ()]
+
+
+def test_the_last_question_comes_after_the_signature() -> None:
+    port = server(methods=ALL)
+    port.receive(signed(key("a"), session_id=bytes(32)))
+    port.answer(Verdict(True, confirm=True))
+    assert not port.questions  # the signature is wrong: nobody is asked
+    assert port.last() == FAILURE
+    port.receive(signed(key("a")))
+    port.answer(Verdict(True, grant="key", confirm=True))
+    question = port.question()
+    assert isinstance(question, LoginDone)
+    assert (question.user, question.grants) == ("alice", ("key",))
+    assert authenticated(port) is None
+    port.answer(NO)
+    assert port.last() == FAILURE
+    port.receive(signed(key("a")))
+    port.answer(Verdict(True, grant="key", confirm=True))
+    port.answer(YES)
+    event = authenticated(port)
+    assert event is not None
+    assert event.grants == ("key",)

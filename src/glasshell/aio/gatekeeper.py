@@ -53,6 +53,9 @@ class Gatekeeper:
     """What the server offers to log in with: publickey, password, keyboard-interactive."""
     banner: str = ""
     """Shown before the login (RFC 4252 §5.4)."""
+    empty_passwords: bool = False
+    password_changes: bool = False
+    """Whether `password` is asked about an empty one, and about a change; without it both are refused."""
 
     def of(self, connection: ServerConnection) -> Gatekeeper:
         """The gatekeeper of one connection; by default one serves them all."""
@@ -76,6 +79,10 @@ class Gatekeeper:
 
     async def answers(self, user: str, answers: Sequence[Secret], peer: Peer) -> Answer | Prompts:
         """The answers to the last prompts: more prompts, or a verdict."""
+        return False
+
+    async def done(self, user: str, grants: Sequence[Any], peer: Peer) -> Answer:
+        """Every step is done, after a Verdict with `confirm`: may the user in?"""
         return False
 
     def may_have_terminal(self, session: ServerSession, terminal: Terminal) -> bool:

@@ -31,6 +31,7 @@ from ..events import (
     InteractiveAnswered,
     InteractiveStarted,
     KeyOffered,
+    LoginDone,
     NoneOffered,
     PasswordOffered,
     Prompts,
@@ -70,13 +71,17 @@ __all__ = ["Server", "ServerConnection", "serve"]
 MAX_LISTENERS: Final = 64
 """Most ports that one login may have the server listen on."""
 
-_JUDGED: Final = (NoneOffered, KeyOffered, PasswordOffered, InteractiveStarted, InteractiveAnswered)
+_JUDGED: Final = (
+    NoneOffered, KeyOffered, PasswordOffered, InteractiveStarted, InteractiveAnswered, LoginDone,
+)  # fmt: skip
 
 Sinks: TypeAlias = Callable[[Peer], Sequence[Sink]]
 
 
 class ServerConnection(Endpoint):
     """One client's connection. `login` is None until somebody has logged in."""
+
+    core: ServerProtocol
 
     def __init__(self, server: Server, peer: Peer) -> None:
         self.server = server
@@ -93,7 +98,9 @@ class ServerConnection(Endpoint):
         hub = new_hub("server", sinks, clock) if sinks else None
         core = ServerProtocol(
             server.policy, host_keys=[key.public for key in server.host_keys],
-            methods=self.gatekeeper.methods, banner=self.gatekeeper.banner, now=clock(), hub=hub,
+            methods=self.gatekeeper.methods, banner=self.gatekeeper.banner,
+            empty_passwords=self.gatekeeper.empty_passwords,
+            password_changes=self.gatekeeper.password_changes, now=clock(), hub=hub,
         )  # fmt: skip
         super().__init__(core, hub)
         sys.audit("glasshell.accept", peer.address, peer.port)
@@ -148,6 +155,8 @@ class ServerConnection(Endpoint):
                 return gate.interactive(user, submethods, peer)
             case InteractiveAnswered(user=user, answers=answers):
                 return gate.answers(user, answers, peer)
+            case LoginDone(user=user, grants=grants):
+                return gate.done(user, grants, peer)
         raise UsageError(f"{type(question).__name__} is no question about a login")
 
     def _sign(self, question: HostKeySignatureNeeded) -> None:

@@ -1,7 +1,8 @@
-"""The gatekeeper of `glasshell sshd`: the machine's accounts, their authorized_keys, and sshd_config.
+"""The gatekeeper of `glasshell sshd`: the machine's accounts, and what sshd_config says about their logins.
 
 Every refusal says the same and takes as long, whether there is such a user or not; why is told to the
-log alone. As an ordinary user's program it knows one account: its own.
+log alone. As an ordinary user's program it knows one account: its own. How somebody shows who they are is a
+matter of the ways (`ways.py`), one for each method.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import copy
 import hmac
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ..auth.methods import METHODS, NONE
+from ..auth.steps import Step, Steps, read_lists
 from ..config.options import ServerOptions
 from ..crypto.signatures import PublicKey
-from ..errors import KeyFormatError
-from ..events import Verdict
-from ..keys.authorized_keys import AuthorizedKey, Permissions
+from ..errors import ConfigError, KeyFormatError
+from ..events import Prompts, Verdict
+from ..keys.authorized_keys import Permissions
 from ..messages.connection import Mode
 from ..system import pty
 from ..system.accounts import (
@@ -31,10 +33,10 @@ from ..system.accounts import (
     group_names,
     is_root,
 )
-from ..system.files import authorized_paths, read_authorized
-from ..wire import visible
+from ..wire import Secret, visible
 from .gatekeeper import Gatekeeper, LoggedIn, Peer
 from .process import Terminal
+from .ways import Admission, Candidate, Outcome, Passed, Way, enabled_ways
 
 if TYPE_CHECKING:
     from .server import ServerConnection
@@ -50,33 +52,41 @@ PRIVILEGED: Final = 1024
 """Ports below are for root to listen on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What a verdict grants: the account, and what the key's line lets its sessions do."""
-
-    account: Account
-    permissions: Permissions
-
-
 class AccountGatekeeper(Gatekeeper):
-    """Lets in who has an account here and a key in its authorized_keys. One is made `of` each connection."""
+    """Lets in who has an account here and passes the steps that are asked for.
 
-    def __init__(self, options: ServerOptions, banner: str = "") -> None:
+    One is made `of` each connection. `ways` are what there is to log in with, in the order of the offers;
+    without them it is what the options switch on.
+    """
+
+    def __init__(
+        self, options: ServerOptions, banner: str = "", *, ways: Mapping[str, type[Way]] | None = None
+    ) -> None:
         self.options = options
         self.banner = banner
-        self.methods = ("publickey",) if options.pubkey else ()
+        self._makers = dict(enabled_ways(options) if ways is None else ways)
+        self._confirming = tuple(name for name, way in self._makers.items() if way.confirms)
+        self._steps = self._steps_of(options)
+        self.methods = self._steps.following() if self._steps else ()
         self._only = None if is_root() else current_account()
         self._secret = os.urandom(32)
         self._connection: ServerConnection | None = None
         self._user: str | None = None
         self._account: Account | None = None
+        self._ways: dict[str, Way] = {}
         self._terminals: dict[ServerSession, pty.Terminal] = {}
 
     def of(self, connection: ServerConnection) -> AccountGatekeeper:
         mine = copy.copy(self)
         mine._connection = connection
+        mine._ways = {}
         mine._terminals = {}
         return mine
+
+    @property
+    def connection(self) -> ServerConnection | None:
+        """The connection whose gatekeeper this is; None: nobody's."""
+        return self._connection
 
     # Logging in
 
@@ -86,14 +96,87 @@ class AccountGatekeeper(Gatekeeper):
         return Verdict(False)
 
     async def key(self, user: str, key: PublicKey, peer: Peer, *, signed: bool) -> Verdict:
+        return _only_verdict(
+            await self._judge("publickey", user, peer, lambda way, who: way.key(who, key, signed=signed))
+        )
+
+    async def password(self, user: str, password: Secret, peer: Peer, new: Secret | None) -> Verdict:
+        return _only_verdict(
+            await self._judge("password", user, peer, lambda way, who: way.password(who, password, new))
+        )
+
+    async def interactive(self, user: str, submethods: str, peer: Peer) -> Verdict | Prompts:
+        return await self._judge(
+            "keyboard-interactive", user, peer, lambda way, who: way.interactive(who, submethods)
+        )
+
+    async def answers(self, user: str, answers: Sequence[Secret], peer: Peer) -> Verdict | Prompts:
+        return await self._judge(
+            "keyboard-interactive", user, peer, lambda way, who: way.answers(who, answers)
+        )
+
+    async def done(self, user: str, grants: Sequence[Any], peer: Peer) -> Verdict:
+        who = self._candidate(user, peer)
+        for name in self._confirming:
+            objection = await self._way(name).confirm(who)
+            if objection or who.account is None:
+                self.note("info", f"Access denied for user {visible(user)}: {objection}")
+                return Verdict(False)
+        return Verdict(True)
+
+    async def _judge(
+        self, method: str, user: str, peer: Peer, ask: Callable[[Way, Candidate], Awaitable[Outcome]]
+    ) -> Verdict | Prompts:
+        """Asks the way of `method`; its yes is one step of those wanted, for an account that may log in."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        account = self._look_up(user, peer)
-        entry = self._find_key(account, key, peer) if account is not None else None
-        if account is None or entry is None:
+        who = self._candidate(user, peer)
+        steps, passed = self._steps, tuple(admission.step for admission in who.passed)
+        maker = self._makers.get(method)
+        outcome: Outcome = None
+        if steps is not None and maker is not None and steps.allows(Step(method, maker.submethod), passed):
+            outcome = await ask(self._way(method), who)
+        if isinstance(outcome, Prompts):
+            return outcome
+        following = steps.following(passed) if steps is not None else ()
+        admission = self._admit(who, method, outcome) if outcome is not None else None
+        if admission is None:
             await asyncio.sleep(self._delay(user, loop.time() - began))
-            return Verdict(False, valid=account is not None)
-        return Verdict(True, grant=Admission(account, entry.permissions))
+            return Verdict(False, methods=following, valid=who.account is not None)
+        assert steps is not None
+        passed = (*passed, admission.step)
+        if not steps.complete(passed):
+            return Verdict(True, partial=True, methods=steps.following(passed), grant=admission)
+        return Verdict(True, grant=admission, confirm=bool(self._confirming))
+
+    def _admit(self, who: Candidate, method: str, passed: Passed) -> Admission | None:
+        """What a way's yes comes to: nothing without an account, or where root may not come in so."""
+        account, peer = who.account, who.peer
+        if account is None:
+            return None
+        forced = passed.permissions.command is not None
+        if account.uid == 0 and (refusal := who.options.root_objection(method, forced)):
+            self.note("info", f"{refusal} FROM {peer.address} port {peer.port}")
+            return None
+        step = Step(method, self._makers[method].submethod)
+        return Admission(account, passed.permissions, step, passed.shown, passed.key, passed.keep)
+
+    def _way(self, name: str) -> Way:
+        """The way of this connection; made when it is asked for first."""
+        way = self._ways.get(name)
+        if way is None:
+            way = self._ways[name] = self._makers[name](self)
+            if self._connection is not None:
+                self._connection.on_end[way.over] = None
+        return way
+
+    def _steps_of(self, options: ServerOptions) -> Steps | None:
+        """The steps of a login; None where no login can be."""
+        enabled = [method for method in (*METHODS, NONE) if method in self._makers]
+        try:
+            return Steps(enabled, read_lists(getattr(options, "authentication_methods", ())))
+        except ConfigError:
+            return None
 
     def _delay(self, user: str, elapsed: float) -> float:
         """Seconds to wait after a refusal that took `elapsed`, as OpenSSH's ensure_minimum_time_since."""
@@ -103,13 +186,17 @@ class AccountGatekeeper(Gatekeeper):
             wanted *= 2
         return wanted - elapsed
 
+    def _candidate(self, user: str, peer: Peer) -> Candidate:
+        passed = self._connection.core.passed if self._connection is not None else ()
+        return Candidate(user, self._look_up(user, peer), self.options, peer, passed)
+
     def _look_up(self, user: str, peer: Peer) -> Account | None:
         """The account, if it may log in at all; why not is said once a user."""
         if user != self._user:
             self._user, self._account = user, find_account(user)
             if self._account is not None and (objection := self._objection(self._account, peer)):
                 text = f"User {visible(user)} from {peer.address} not allowed because {objection}"
-                self._note("info", text)
+                self.note("info", text)
                 self._account = None
         return self._account
 
@@ -120,36 +207,6 @@ class AccountGatekeeper(Gatekeeper):
         return account_objection(
             account, today=int(time.time()) // DAY, check_lock=not options.use_pam
         ) or options.user_objection(account.name, group_names(account), peer.address)
-
-    def _find_key(self, account: Account, key: PublicKey, peer: Peer) -> AuthorizedKey | None:
-        options = self.options
-        for path in authorized_paths(options.authorized_keys, account):
-            self._state("authorized_keys", path=path)
-            file = read_authorized(
-                path, account, strict=options.strict_modes, environment=options.permit_user_environment
-            )
-            if file.objection:
-                self._note("debug1" if file.missing else "info", file.objection)
-            for line in file.keys.refused:
-                self._note("verbose", f"{line.source}:{line.line}: key refused: {line.reason}")
-            decision = file.keys.decide(key, address=peer.address, hostname=None, now=time.time())
-            for reason in decision.reasons:
-                self._note("info", f"Authentication refused: {reason}")
-            if decision.entry is not None:
-                return self._admitted(account, decision.entry, peer)
-        return None
-
-    def _admitted(self, account: Account, entry: AuthorizedKey, peer: Peer) -> AuthorizedKey | None:
-        """`entry`, unless it is root's and PermitRootLogin says no."""
-        self._state(
-            "authorized_key", path=entry.source, line=entry.line, key_type=entry.key.type,
-            fingerprint=entry.key.fingerprint(), options=_describe(entry),
-        )  # fmt: skip
-        forced = entry.permissions.command or self.options.permissions.command
-        if account.uid == 0 and (refusal := self.options.root_objection("publickey", forced is not None)):
-            self._note("info", f"{refusal} FROM {peer.address} port {peer.port}")
-            return None
-        return entry
 
     # What a login may do
 
@@ -171,7 +228,7 @@ class AccountGatekeeper(Gatekeeper):
         try:
             opened = pty.open_terminal(self.account(session.login))
         except OSError as error:
-            self._note("error", f"no pseudo-terminal: {error}")
+            self.note("error", f"no pseudo-terminal: {error}")
             return False
         with suppress(OSError):  # what the client asks for beyond what this system can do is passed over
             pty.set_size(opened.master, terminal.columns, terminal.rows, terminal.width, terminal.height)
@@ -207,12 +264,14 @@ class AccountGatekeeper(Gatekeeper):
 
     # The log
 
-    def _state(self, name: str, **facts: Any) -> None:
+    def state(self, name: str, **facts: Any) -> None:
+        """Tells the connection's records."""
         if self._connection is not None:
             self._connection.link.state(name, **facts)
 
-    def _note(self, level: str, text: str) -> None:
-        self._state("note", level=level, text=text)
+    def note(self, level: str, text: str) -> None:
+        """Writes a line into the log, at one of OpenSSH's levels."""
+        self.state("note", level=level, text=text)
 
 
 def mode_names(terminal: Terminal) -> dict[str, int]:
@@ -227,19 +286,5 @@ def _admission(grant: object) -> Admission:
     return grant
 
 
-def _describe(entry: AuthorizedKey) -> str:
-    """The rights of a key in the words of OpenSSH's log."""
-    allowed = entry.permissions
-    words = {
-        "agent-forwarding": allowed.agent_forwarding,
-        "command": allowed.command is not None,
-        "environment": bool(allowed.environment),
-        "expires": entry.expires is not None,
-        "permitopen": allowed.permit_open is not None,
-        "permitlisten": allowed.permit_listen is not None,
-        "port-forwarding": allowed.port_forwarding,
-        "pty": allowed.pty,
-        "user-rc": allowed.user_rc,
-        "x11-forwarding": allowed.x11_forwarding,
-    }
-    return " ".join(word for word, there in words.items() if there)
+def _only_verdict(answer: Verdict | Prompts) -> Verdict:
+    return answer if isinstance(answer, Verdict) else Verdict(False)

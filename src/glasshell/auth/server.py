@@ -17,6 +17,7 @@ from ..events import (
     InteractiveAnswered,
     InteractiveStarted,
     KeyOffered,
+    LoginDone,
     NoneOffered,
     PasswordOffered,
     Prompts,
@@ -106,6 +107,12 @@ class ServerAuth:
         self._attempts = 0
         self._failures = 0
         self._last_key: PublicKey | None = None
+
+    @property
+    def passed(self) -> tuple[Any, ...]:
+        """The grants of the steps that are done, of the user who is asking now, whoever that is: what
+        another has done is forgotten before a question about this one is asked."""
+        return tuple(self._grants)
 
     def start(self) -> None:
         """Waits for the request of ssh-userauth (RFC 4253 §10). Call once, when the first keys are in use."""
@@ -284,9 +291,16 @@ class ServerAuth:
             self._grants.append(verdict.grant)
             self._tell_verdict(step, accepted=True, partial=True)
             self._reply(UserauthFailure(self._methods, True))
+        elif verdict.confirm:
+            question = LoginDone(step.user, (*self._grants, verdict.grant))
+            self._port.ask(question, lambda last: self._confirm(step, verdict, last), hold=True)
         else:
             self._grants.append(verdict.grant)
             self._succeed(step)
+
+    def _confirm(self, step: _Step, verdict: Verdict, last: Any) -> None:
+        last = _verdict(last)
+        self._settle(step, replace(verdict, confirm=False) if last.accepted else last)
 
     def _continue_with(self, methods: tuple[str, ...] | None) -> None:
         if methods is not None:

@@ -1,0 +1,129 @@
+"""Ways to log in to an account: a small class for each method, which says whether somebody is who they say.
+
+What is the same for all of them is not theirs: whether there is such an account and whether it may log in,
+how long a refusal takes, what PermitRootLogin says, and which steps are still to come: see `shellgate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from ..auth.steps import Step
+from ..config.options import ServerOptions
+from ..crypto.signatures import PublicKey
+from ..events import Prompts
+from ..keys.authorized_keys import Permissions
+from ..system.accounts import Account
+from ..values import slotted
+from ..wire import Secret
+from .gatekeeper import Peer
+
+if TYPE_CHECKING:
+    from .shellgate import AccountGatekeeper
+
+__all__ = ["Admission", "Candidate", "Outcome", "Passed", "Way", "enabled_ways"]
+
+EVERYTHING = Permissions()
+
+
+@slotted(frozen=True)
+class Passed:
+    """The way's yes. `permissions` restrict the login, beside all else that does.
+
+    `shown` is what ExposeAuthInfo tells of it behind the method's name. `key` may not be used for another
+    step. `keep` is handed on with the login, for whoever needs it later (an open PAM handle).
+    """
+
+    permissions: Permissions = EVERYTHING
+    shown: str = ""
+    key: PublicKey | None = None
+    keep: Any = None
+
+
+@slotted(frozen=True)
+class Admission:
+    """What a verdict grants: one step, of one account, and what it lets the login do. The core keeps it
+    with the user whom it was for, and hands it out when all steps are done."""
+
+    account: Account
+    permissions: Permissions = EVERYTHING
+    step: Step = Step("publickey")
+    shown: str = ""
+    key: PublicKey | None = None
+    keep: Any = None
+
+
+Outcome: TypeAlias = Passed | Prompts | None
+"""Yes, one more round of prompts, or no."""
+
+
+@slotted(frozen=True)
+class Candidate:
+    """Somebody who tries to log in as `user`. `options` are those that hold for this user from there.
+
+    `account` is None where there is none, or none that may log in: the way does as much work as for one that
+    may, and its yes is not believed. `passed` are the steps of the same user that are done.
+    """
+
+    user: str
+    account: Account | None
+    options: ServerOptions
+    peer: Peer
+    passed: tuple[Admission, ...] = ()
+
+
+class Way:
+    """One way to log in, for one connection: a subclass says which method it is, and answers its questions.
+
+    Each answer is an Outcome. What a way starts it ends at `over`, called once, when the connection is over.
+    """
+
+    method: ClassVar[str]
+    submethod: ClassVar[str] = ""
+    """What stands behind the colon in AuthenticationMethods: `pam` of keyboard-interactive:pam."""
+
+    def __init__(self, gate: AccountGatekeeper) -> None:
+        self.gate = gate
+
+    async def key(self, who: Candidate, key: PublicKey, *, signed: bool) -> Outcome:
+        """publickey: is this one of theirs? The core checks the signature itself, after a yes."""
+        return None
+
+    async def password(self, who: Candidate, password: Secret, new: Secret | None) -> Outcome:
+        """password: is this theirs? `new` where it is to be changed. Empty: `none` was tried."""
+        return None
+
+    async def interactive(self, who: Candidate, submethods: str) -> Outcome:
+        """keyboard-interactive begins; a conversation that was open is abandoned."""
+        return None
+
+    async def answers(self, who: Candidate, answers: Sequence[Secret]) -> Outcome:
+        """The answers to the prompts of the last round."""
+        return None
+
+    async def confirm(self, who: Candidate) -> str:
+        """All steps are done, signatures checked: why the account may not log in all the same, or nothing.
+
+        Asked of ways with `confirms` only, by whichever method somebody came: PAM's account management.
+        """
+        return ""
+
+    confirms: ClassVar[bool] = False
+
+    def over(self) -> None:
+        """The connection is over."""
+
+
+def enabled_ways(options: ServerOptions) -> dict[str, type[Way]]:
+    """The ways that a server with these options can offer, in the order in which they are listed.
+
+    Imported late: what nobody has switched on costs nothing. A way that only confirms stands under a name
+    that is no method's.
+    """
+    ways: dict[str, type[Way]] = {}
+    if options.pubkey:
+        from .keyway import KeyWay
+
+        ways[KeyWay.method] = KeyWay
+    return ways
