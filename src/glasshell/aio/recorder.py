@@ -25,14 +25,16 @@ class Recorder:
 
     __slots__ = ("_clock", "_kept", "_packed", "_sink", "hub")
 
-    def __init__(self, role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> None:
-        """The hub of a connection that begins now, heard by `sinks` as well."""
+    def __init__(
+        self, role: Role, sinks: Sequence[Sink], clock: Callable[[], float], *, since: float | None = None
+    ) -> None:
+        """The hub of a connection that begins now, or began `since`, heard by `sinks` as well."""
         kept: deque[Record] = deque(maxlen=MAX_RECORDS)
         self._kept: Collection[Record] = kept
         self._packed = b""
         self._sink: Sink = kept.append
         self._clock = clock
-        self.hub: Hub | None = new_hub(role, (self._sink, *sinks), clock)
+        self.hub: Hub | None = new_hub(role, (self._sink, *sinks), clock, since=since)
         """None once nobody hears any more."""
 
     @property
@@ -47,8 +49,12 @@ class Recorder:
 
     def state(self, name: str, /, **facts: Any) -> None:
         """Tells the hub of something that is no message."""
+        self.state_at(self._clock(), name, **facts)
+
+    def state_at(self, time: float, name: str, /, **facts: Any) -> None:
+        """As `state`, of something that was at `time`, by the recorder's clock."""
         if self.hub is not None:
-            self.hub.now = self._clock()
+            self.hub.now = time
             self.hub.state(name, **facts)
 
     def hear(self, sink: Sink) -> None:
@@ -82,13 +88,17 @@ def _unheard(record: Record) -> None:
     """Stands where nobody hears any more."""
 
 
-def new_hub(role: Role, sinks: Sequence[Sink], clock: Callable[[], float]) -> Hub:
-    """The hub of a connection that begins now; its first record says so."""
+def new_hub(
+    role: Role, sinks: Sequence[Sink], clock: Callable[[], float], *, since: float | None = None
+) -> Hub:
+    """The hub of a connection that begins now, or began `since`; its first record says so."""
     from .. import __version__
 
-    hub = Hub(*sinks, start=clock())
+    now = clock()
+    start = now if since is None else since
+    hub = Hub(*sinks, start=start)
     hub.state(
-        "started", role=role, wall_time=time.time(), software="glasshell", version=__version__,
-        id=os.urandom(ID_BYTES).hex(),
+        "started", role=role, wall_time=time.time() - (now - start), software="glasshell",
+        version=__version__, id=os.urandom(ID_BYTES).hex(),
     )  # fmt: skip
     return hub

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..aio.agent import usable
 from ..aio.client import Connection
-from ..aio.dial import dial
 from ..aio.login import Asking, Login
 from ..aio.memory import Memory, default_file
 from ..aio.recorder import Recorder
@@ -22,7 +20,6 @@ from ..aio.speculation import Speculation
 from ..aio.trust import AskHostKey, Trust
 from ..config.ssh_config import ClientOptions, Forward
 from ..errors import (
-    CannotConnect,
     DeadlineExceeded,
     HostKeyRefused,
     NegotiationFailed,
@@ -43,11 +40,11 @@ from .watching import check_views, close_views, for_capture, open_views, tell_of
 if TYPE_CHECKING:
     from ..aio.forward import Listener
     from ..policy import Policy
+    from .dialing import Dialing
     from .ssh import Invocation
 
 __all__ = ["run"]
 
-FAMILIES: Final = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 LEVELS: Final = {"VERBOSE": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
 MAX_BAD_LINES: Final = 5
 """Most lines of known_hosts that are named where the host's own may be among them."""
@@ -55,14 +52,14 @@ MAX_BAD_LINES: Final = 5
 SIGNALS: Final = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")
 
 
-def run(said: Invocation, options: ClientOptions, ready: Callable[[], None]) -> int:
+async def run(said: Invocation, options: ClientOptions, ready: Callable[[], None], dialing: Dialing) -> int:
     """Does it all; `ready` is called when the program runs, or everything is forwarded.
 
     Raises SSHError for what cannot even begin: a log or trace file that cannot be written.
     """
     views = Views(said, options)
     try:
-        return asyncio.run(Client(said, options, views, ready).run())
+        return await Client(said, options, views, ready, dialing).run()
     finally:
         views.finish()
 
@@ -135,12 +132,14 @@ class Client:
     """One connection of the program, from the first look-up to the exit status."""
 
     def __init__(
-        self, said: Invocation, options: ClientOptions, views: Views, ready: Callable[[], None]
-    ) -> None:
+        self, said: Invocation, options: ClientOptions, views: Views, ready: Callable[[], None],
+        dialing: Dialing,
+    ) -> None:  # fmt: skip
         self._said = said
         self._options = options
         self._views = views
         self._ready = ready
+        self._dialing = dialing
         self._signal: signal.Signals | None = None
         self._in_session = False
         self._session: Session | None = None
@@ -151,10 +150,11 @@ class Client:
     async def run(self) -> int:
         """The exit status. Errors have been told when this returns; ^C before the session is raised."""
         loop = asyncio.get_running_loop()
-        self._recorder = Recorder("client", self._views.sinks, loop.time)
+        self._recorder = Recorder("client", self._views.sinks, loop.time, since=self._dialing.since)
         self._catch_signals()
         try:
             self._tell_options()
+            self._dialing.heard_by(self._recorder)
             self._questions = Questions(self._options, self._views.warn, self._recorder.state)
             self._trust = self._make_trust(self._questions.host_key)
             self._host_keys = self._make_host_keys()
@@ -213,9 +213,9 @@ class Client:
 
     def _tell_options(self) -> None:
         for name, facts in self._options.told:
-            self._recorder.state(name, **facts)
+            self._recorder.state_at(self._dialing.since, name, **facts)
         for text in self._options.warnings:
-            self._note("info", text)
+            self._recorder.state_at(self._dialing.since, "note", level="info", text=text)
 
     def _tell(self, error: SSHError) -> None:
         if not self._views.told:
@@ -260,7 +260,7 @@ class Client:
         self._recorder.hear(shown)
         try:
             async with scope:
-                sock = await self._dial()
+                sock = await self._dialing.connected()
                 login.tell_files()
                 connection = Connection(
                     options.hostname, options.port, options.user, trust=self._trust, login=login,
@@ -276,24 +276,6 @@ class Client:
             where = f"{options.hostname} port {options.port}"
             raise DeadlineExceeded(f"connecting to {where} was not done within {seconds} seconds") from error
         return connection
-
-    async def _dial(self) -> socket.socket:
-        options = self._options
-        for attempt in range(options.connection_attempts):
-            if attempt:
-                await asyncio.sleep(1)
-            try:
-                sock = await dial(
-                    options.hostname, options.port, family=FAMILIES[options.address_family],
-                    bind=options.bind_address or "", user=options.user, state=self._recorder.state,
-                )  # fmt: skip
-            except CannotConnect:
-                if attempt + 1 == options.connection_attempts:
-                    raise
-            else:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.tcp_keepalive)
-                return sock
-        raise CannotConnect("no attempt to connect was allowed")
 
     def _make_trust(self, ask: AskHostKey | None) -> Trust:
         options = self._options

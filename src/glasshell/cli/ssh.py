@@ -148,11 +148,29 @@ def main(arguments: Sequence[str]) -> int:
     said = parse(arguments)
     options = load(said.host, facts(), command_line=said.lines, file=said.config)
     _check(said, options)
-    from .client import run
-
     if options.fork:
-        return _in_background(lambda ready: run(said, options, ready))
-    return run(said, options, lambda: None)
+        return _in_background(lambda ready: _run(said, options, ready))
+    return _run(said, options, lambda: None)
+
+
+def _run(said: Invocation, options: ClientOptions, ready: Callable[[], None]) -> int:
+    import asyncio
+
+    from .dialing import Dialing, load
+
+    async def work() -> int:
+        if said.views:  # the times that they show are to be the network's, not those of our loading
+            await load()
+        dialing = Dialing(options)
+        try:
+            await load()
+            from .client import run
+
+            return await run(said, options, ready, dialing)
+        finally:
+            await dialing.close()
+
+    return asyncio.run(work())
 
 
 def _help() -> str:
