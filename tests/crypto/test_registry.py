@@ -23,7 +23,8 @@ from glasshell.wire import Secret
 
 from ..needs import absent
 
-HYBRID = "mlkem768x25519-sha256"
+HYBRIDS = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
+NIST_HYBRIDS = ("mlkem768nistp256-sha256", "mlkem1024nistp384-sha384")
 CURVE25519 = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 
 
@@ -33,7 +34,7 @@ def test_each_name_is_one_row() -> None:
 
 
 def test_defaults_of_a_client() -> None:
-    assert defaults(Kind.KEX) == (HYBRID, *CURVE25519, "ecdh-sha2-nistp256", "ecdh-sha2-nistp384")
+    assert defaults(Kind.KEX) == (*HYBRIDS, *CURVE25519, "ecdh-sha2-nistp256", "ecdh-sha2-nistp384")
     assert defaults(Kind.HOST_KEY) == (
         "ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256",
         "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
@@ -41,7 +42,7 @@ def test_defaults_of_a_client() -> None:
 
 
 def test_defaults_of_a_server_have_no_nist_curve() -> None:
-    assert defaults(Kind.KEX, "server") == (HYBRID, *CURVE25519)
+    assert defaults(Kind.KEX, "server") == (*HYBRIDS, *CURVE25519)
     assert defaults(Kind.HOST_KEY, "server") == ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
 
 
@@ -60,7 +61,7 @@ def test_defaults_of_both(role: str) -> None:
 def test_finite_fields_compression_and_plain_macs_are_on_request_only() -> None:
     assert set(names(Kind.KEX, Status.ON_REQUEST)) == {
         "ecdh-sha2-nistp521", "diffie-hellman-group14-sha256", "diffie-hellman-group16-sha512",
-        "diffie-hellman-group18-sha512", "diffie-hellman-group-exchange-sha256",
+        "diffie-hellman-group18-sha512", "diffie-hellman-group-exchange-sha256", *NIST_HYBRIDS,
     }  # fmt: skip
     assert names(Kind.MAC, Status.ON_REQUEST) == ("hmac-sha2-256", "hmac-sha2-512")
     assert names(Kind.COMPRESSION, Status.ON_REQUEST) == ("zlib@openssh.com",)
@@ -102,7 +103,7 @@ def test_a_factory_makes_two_sides_that_agree(kex: str) -> None:
     assert len(secret) == 4 + size
 
 
-# Which of OpenSSH 9.2's lists a kind is found in; mlkem768x25519-sha256 came with 9.9.
+# Which of OpenSSH 9.2's lists a kind is found in; ML-KEM came with 9.9.
 QUERIES = {Kind.KEX: "kex", Kind.HOST_KEY: "key-sig", Kind.CIPHER: "cipher", Kind.MAC: "mac"}
 
 
@@ -112,4 +113,4 @@ def test_openssh_knows_every_name(kind: Kind) -> None:
     if ssh is None:
         absent("OpenSSH's ssh is not installed")
     answer = subprocess.run([ssh, "-Q", QUERIES[kind]], capture_output=True, text=True, check=True)
-    assert set(names(kind)) - {HYBRID} <= set(answer.stdout.split())
+    assert set(names(kind)) - {HYBRIDS[0], *NIST_HYBRIDS} <= set(answer.stdout.split())

@@ -194,6 +194,24 @@ def test_mlkem768x25519_is_agreed_by_default(server: Servers, keys: Keys) -> Non
     talk(check())
 
 
+@pytest.mark.parametrize("kex", ["mlkem768nistp256-sha256", "mlkem1024nistp384-sha384"])
+def test_asyncssh_has_the_hybrids_with_nist_curves(kex: str, server: Servers, keys: Keys) -> None:
+    async def check() -> None:
+        async with connect(server("asyncssh").target, keys, policy=everything(kex=(kex,))) as connection:
+            assert (await connection.run("echo ok")).stdout == "ok\n"
+            assert connection.negotiated.kex == kex
+
+    talk(check())
+
+
+def test_sntrup761x25519_is_agreed_by_default_with_an_older_one(server: Servers, keys: Keys) -> None:
+    async def check() -> None:
+        async with connect(server("openssh-9.2").target, keys) as connection:
+            assert connection.negotiated.kex == "sntrup761x25519-sha512"
+
+    talk(check())
+
+
 @pytest.mark.parametrize(
     ("name", "what", "ours", "theirs", "offer"),
     [

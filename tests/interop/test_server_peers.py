@@ -65,6 +65,16 @@ def test_asyncssh_runs_a_command(glass: Server, keys: Keys) -> None:
     talk(check())
 
 
+@pytest.mark.parametrize("kex", ["mlkem768nistp256-sha256", "mlkem1024nistp384-sha384"])
+def test_asyncssh_has_the_hybrids_with_nist_curves(kex: str, keys: Keys) -> None:
+    async def check(target: Target) -> None:
+        async with asyncssh_at(target, keys, kex_algs=[kex]) as connection:
+            assert (await connection.run("echo ok")).stdout == b"ok\n"
+
+    with GlassServer(keys, f"KexAlgorithms {kex}") as server:
+        talk(check(server.target))
+
+
 @pytest.mark.parametrize("who", ["client", "server", "both"])
 def test_asyncssh_moves_ten_megabytes_each_way_under_new_keys(
     who: str, glass: Server, rekeying: Server, keys: Keys

@@ -1,6 +1,6 @@
 """One scripted session of our core, deterministic: the recorder runs it with OpenSSH, the test replays it.
 
-Whatever is random comes from a seed. ML-KEM's encapsulation takes no randomness from outside, so that
+Whatever is random comes from a seed. The encapsulation of hybrids takes no randomness from outside, so that
 what it gave is kept in the recording.
 """
 
@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from glasshell.connection.channel import Channel
 from glasshell.crypto import registry
 from glasshell.crypto.groups import rfc3526
-from glasshell.crypto.key_exchange import X25519, Classical, Ecdh, FiniteField, Hybrid, KeyExchange
+from glasshell.crypto.key_exchange import (
+    X25519,
+    Agreement,
+    Classical,
+    Ecdh,
+    FiniteField,
+    Hybrid,
+    KeyExchange,
+)
 from glasshell.crypto.registry import Kind
 from glasshell.crypto.signatures import PrivateKey
 from glasshell.events import (
@@ -50,6 +58,9 @@ from glasshell.policy import Policy
 from glasshell.protocol import ClientProtocol, Protocol, ServerProtocol
 
 FOLDER = Path(__file__).parent
+NOT_OPENSSH = {"mlkem1024nistp384-sha384"}
+"""What of our table OpenSSH does not have."""
+
 COMMAND = "echo one two three"
 OUTPUT = b"said by the server of the recording\n"
 
@@ -250,7 +261,11 @@ def _factory(
         which = int(row.name.split("group")[1].split("-")[0])
         return lambda: Classical(FiniteField(rfc3526(which), number(64)))
     if row.context == "hybrid":
-        return lambda: FixedHybrid(X25519(draw(32)), draw(64), kept, recording)
+        like = row.factory()
+        assert isinstance(like, Hybrid)
+        if "nistp256" in row.name:
+            return lambda: FixedHybrid(Ecdh(ec.SECP256R1(), number(31)), draw(64), kept, recording, like)
+        return lambda: FixedHybrid(X25519(draw(32)), draw(64), kept, recording, like)
     if row.name.startswith("curve25519"):
         return lambda: Classical(X25519(draw(32)))
     curve, size = CURVES[row.name]
@@ -268,14 +283,17 @@ CURVES = {
 class FixedHybrid(Hybrid):
     """Keeps, or takes from the recording, what encapsulation gave."""
 
-    def __init__(self, agreement: X25519, seed: bytes, kept: list[str], recording: bool) -> None:
-        super().__init__(agreement, seed)
+    def __init__(
+        self, agreement: Agreement, seed: bytes, kept: list[str], recording: bool, like: Hybrid
+    ) -> None:
+        super().__init__(agreement, seed, kem=like._kem, hash_name=like._hash_name)
         self._kept, self._recording = kept, recording
 
     def respond(self, client_public: bytes) -> tuple[bytes, Any]:
-        key, point = self._split(client_public, self.KEY_SIZE)
+        key, point = self._split(client_public, self._kem.key_size)
+        classical = self._agreement.shared(point)
         if self._recording:
-            secret, ciphertext = mlkem.MLKEM768PublicKey.from_public_bytes(key).encapsulate()
+            secret, ciphertext = self._kem.encapsulate(key)
             self._kept[:] = [secret.hex(), ciphertext.hex()]
         secret, ciphertext = map(bytes.fromhex, self._kept)
-        return ciphertext + self._agreement.public, self._combine(secret, point)
+        return ciphertext + self._agreement.public, self._combine(secret, classical)

@@ -14,10 +14,11 @@ remote attacker has two samples of it, not thousands. The family is still offere
 from __future__ import annotations
 
 import hashlib
+import io
 import secrets
 from collections.abc import Callable
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 
@@ -187,63 +188,142 @@ class Classical:
         return self._agreement.private()
 
 
-class Hybrid:
-    """RFC 10042: ML-KEM-768 and X25519 together; safe as long as one of the two is.
+class Kem(Protocol):
+    """A post-quantum key encapsulation mechanism; sizes in bytes. A key of it serves one exchange only."""
 
-    Q_C is the encapsulation key and the client's point, Q_S the ciphertext and the server's point;
-    K is SHA-256 of both shared secrets, the post-quantum one first, as a string.
+    name: str
+    clause: str
+    key_size: int
+    ciphertext_size: int
+
+    def generate(self, seed: bytes | None = None) -> tuple[bytes, Callable[[bytes], bytes]]:
+        """A new key: its public half, and what decapsulates with the other one."""
+        ...
+
+    def encapsulate(self, key: bytes) -> tuple[bytes, bytes]:
+        """The shared secret and its ciphertext for `key`. Raises ValueError for bytes that are no key."""
+        ...
+
+
+class MlKem:
+    """ML-KEM (FIPS 203); `seed`, 64 bytes, makes its key."""
+
+    clause = "FIPS 203 7.2"
+
+    def __init__(self, name: str, private: Any, public: Any, key_size: int, ciphertext_size: int) -> None:
+        self.name = name
+        self.key_size = key_size
+        self.ciphertext_size = ciphertext_size
+        self._private = private
+        self._public = public
+
+    def generate(self, seed: bytes | None = None) -> tuple[bytes, Callable[[bytes], bytes]]:
+        """See `Kem.generate`."""
+        key = self._private.generate() if seed is None else self._private.from_seed_bytes(seed)
+        return key.public_key().public_bytes_raw(), key.decapsulate
+
+    def encapsulate(self, key: bytes) -> tuple[bytes, bytes]:
+        """See `Kem.encapsulate`; a key with unreduced coefficients is none (FIPS 203 §7.2)."""
+        secret, ciphertext = self._public.from_public_bytes(key).encapsulate()
+        return secret, ciphertext
+
+
+class Sntrup761:
+    """Streamlined NTRU Prime (RFC 9941 §2); its arithmetic is loaded where it is first needed."""
+
+    name = "sntrup761"
+    clause = "RFC 9941 2"
+    key_size = 1158
+    ciphertext_size = 1039
+
+    def generate(self, seed: bytes | None = None) -> tuple[bytes, Callable[[bytes], bytes]]:
+        """See `Kem.generate`; what is drawn at random comes of `seed`, where there is one."""
+        from . import sntrup761
+
+        drawn = b"" if seed is None else hashlib.shake_256(seed).digest(1 << 16)
+        key = sntrup761.PrivateKey.generate(io.BytesIO(drawn).read if drawn else secrets.token_bytes)
+        return key.public, key.decapsulate
+
+    def encapsulate(self, key: bytes) -> tuple[bytes, bytes]:
+        """See `Kem.encapsulate`; all bytes of its length are a key."""
+        from . import sntrup761
+
+        ciphertext, secret = sntrup761.encapsulate(key)
+        return secret, ciphertext
+
+
+MLKEM768: Final = MlKem("ML-KEM-768", mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey, 1184, 1088)
+MLKEM1024: Final = MlKem("ML-KEM-1024", mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey, 1568, 1568)
+SNTRUP761: Final = Sntrup761()
+
+
+class Hybrid:
+    """A KEM and an elliptic curve together; safe as long as one of the two is (RFC 9941, RFC 10042).
+
+    Q_C is the KEM's public key and the client's point, Q_S the ciphertext and the server's point;
+    K is the hash of both shared secrets, the post-quantum one first, as a string.
     """
 
-    KEY_SIZE: Final = 1184
-    CIPHERTEXT_SIZE: Final = 1088
-
-    def __init__(self, agreement: X25519 | None = None, seed: bytes | None = None) -> None:
+    def __init__(
+        self, agreement: Agreement | None = None, seed: bytes | None = None, *, kem: Kem = MLKEM768,
+        hash_name: str = "sha256",
+    ) -> None:  # fmt: skip
         self._agreement = agreement or X25519()
         self._seed = seed
-        self._decapsulation: mlkem.MLKEM768PrivateKey | None = None
+        self._kem = kem
+        self._hash_name = hash_name
+        self._decapsulate: Callable[[bytes], bytes] | None = None
 
     def init(self) -> bytes:
         """See `KeyExchange.init`."""
-        key = (
-            mlkem.MLKEM768PrivateKey.generate()
-            if self._seed is None
-            else mlkem.MLKEM768PrivateKey.from_seed_bytes(self._seed)
-        )
-        self._decapsulation = key
-        return key.public_key().public_bytes_raw() + self._agreement.public
+        key, self._decapsulate = self._kem.generate(self._seed)
+        return key + self._agreement.public
 
     def respond(self, client_public: bytes) -> tuple[bytes, Secret]:
-        """See `KeyExchange.respond`; a key with unreduced coefficients is refused (FIPS 203 §7.2)."""
-        key, point = self._split(client_public, self.KEY_SIZE)
+        """See `KeyExchange.respond`."""
+        key, point = self._split(client_public, self._kem.key_size)
+        # The point is judged before the KEM costs anything.
+        classical = self._agreement.shared(point)
         try:
-            post_quantum, ciphertext = mlkem.MLKEM768PublicKey.from_public_bytes(key).encapsulate()
+            post_quantum, ciphertext = self._kem.encapsulate(key)
         except ValueError:
-            raise _refuse("is not a key of ML-KEM-768", "FIPS 203 7.2") from None
-        return ciphertext + self._agreement.public, self._combine(post_quantum, point)
+            raise _refuse(f"is not a key of {self._kem.name}", self._kem.clause) from None
+        return ciphertext + self._agreement.public, self._combine(post_quantum, classical)
 
     def finish(self, server_public: bytes) -> Secret:
         """See `KeyExchange.finish`.
 
-        An altered ciphertext is not noticed here: ML-KEM answers it with another secret, so that the
+        An altered ciphertext is not noticed here: the KEM answers it with another secret, so that the
         exchange hash and with it the signature come out wrong (FIPS 203 §6.3, implicit rejection).
         """
-        if self._decapsulation is None:
+        if self._decapsulate is None:
             raise UsageError("finish() needs the key that init() makes")
-        ciphertext, point = self._split(server_public, self.CIPHERTEXT_SIZE)
-        return self._combine(self._decapsulation.decapsulate(ciphertext), point)
+        ciphertext, point = self._split(server_public, self._kem.ciphertext_size)
+        classical = self._agreement.shared(point)
+        return self._combine(self._decapsulate(ciphertext), classical)
 
     def private(self) -> Secret | None:
         """See `KeyExchange.private`: two private values, and no form for them."""
         return None
 
     def _split(self, value: bytes, size: int) -> tuple[bytes, bytes]:
-        expected = size + X25519.size
+        expected = size + len(self._agreement.public)
         if len(value) != expected:
-            raise _refuse(f"has {len(value)} bytes instead of {expected}", "RFC 10042")
+            raise _refuse(f"has {len(value)} bytes instead of {expected}", "RFC 10042 2")
         return value[:size], value[size:]
 
-    def _combine(self, post_quantum: bytes, point: bytes) -> Secret:
-        return Secret(string(hashlib.sha256(post_quantum + self._agreement.shared(point)).digest()))
+    def _combine(self, post_quantum: bytes, classical: bytes) -> Secret:
+        return Secret(string(hashlib.new(self._hash_name, post_quantum + classical).digest()))
+
+
+def sntrup761x25519() -> KeyExchange:
+    """sntrup761x25519-sha512 (RFC 9941)."""
+    return Hybrid(kem=SNTRUP761, hash_name="sha512")
+
+
+def mlkem_nist(kem: Kem, curve: ec.EllipticCurve, hash_name: str) -> Callable[[], KeyExchange]:
+    """mlkem768nistp256-sha256 and mlkem1024nistp384-sha384 (RFC 10042)."""
+    return lambda: Hybrid(Ecdh(curve), kem=kem, hash_name=hash_name)
 
 
 def curve25519() -> KeyExchange:

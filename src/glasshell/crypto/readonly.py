@@ -211,11 +211,7 @@ def _kex(
 
 
 READ_ONLY: Final[tuple[Algorithm, ...]] = (
-    *(_kex(f"sntrup761x25519-sha512{at}", "sha512", "hybrid", "RFC 9941", secret="string")
-      for at in ("", "@openssh.com")),
     _kex("sntrup4591761x25519-sha512@tinyssh.org", "sha512", "hybrid", "RFC 9941", secret="string"),
-    _kex("mlkem768nistp256-sha256", "sha256", "hybrid", "RFC 10042", secret="string"),
-    _kex("mlkem1024nistp384-sha384", "sha384", "hybrid", "RFC 10042", secret="string"),
     _kex("curve448-sha512", "sha512", "ecdh", "RFC 8731"),
     _kex("diffie-hellman-group1-sha1", "sha1", "dh", "RFC 4253 8.1"),
     _kex("diffie-hellman-group14-sha1", "sha1", "dh", "RFC 4253 8.2"),

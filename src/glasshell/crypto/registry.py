@@ -128,6 +128,16 @@ def _ecdh(
     )
 
 
+def _hybrid(
+    name: str, hash_name: str, clause: str, factory: Callable[[], KeyExchange], note: str = "post-quantum",
+    status: Status = _DEFAULT,
+) -> KexAlgorithm:
+    return KexAlgorithm(
+        name=name, status=status, hash_name=hash_name, context="hybrid", secret="string", clause=clause,
+        note=note, factory=factory,
+    )  # fmt: skip
+
+
 def _dh(number: int, hash_name: str) -> KexAlgorithm:
     return KexAlgorithm(
         name=f"diffie-hellman-group{number}-{hash_name}", status=_ON_REQUEST, hash_name=hash_name,
@@ -168,10 +178,17 @@ def _mac(bits: int, *, etm: bool) -> MacAlgorithm:
 
 
 ALGORITHMS: Final[tuple[Algorithm, ...]] = (
-    KexAlgorithm(
-        name="mlkem768x25519-sha256", status=_DEFAULT, hash_name="sha256", context="hybrid", secret="string",
-        clause="RFC 10042", note="post-quantum", factory=key_exchange.Hybrid,
-    ),
+    _hybrid("mlkem768x25519-sha256", "sha256", "RFC 10042", key_exchange.Hybrid),
+    _hybrid("sntrup761x25519-sha512", "sha512", "RFC 9941", key_exchange.sntrup761x25519,
+            "post-quantum, for OpenSSH before 10"),
+    _hybrid("sntrup761x25519-sha512@openssh.com", "sha512", "RFC 9941", key_exchange.sntrup761x25519,
+            "the same under its first name"),
+    _hybrid("mlkem768nistp256-sha256", "sha256", "RFC 10042",
+            key_exchange.mlkem_nist(key_exchange.MLKEM768, ec.SECP256R1(), "sha256"),
+            "post-quantum, for who must have a NIST curve", _ON_REQUEST),
+    _hybrid("mlkem1024nistp384-sha384", "sha384", "RFC 10042",
+            key_exchange.mlkem_nist(key_exchange.MLKEM1024, ec.SECP384R1(), "sha384"),
+            "post-quantum, for who must have a NIST curve", _ON_REQUEST),
     _ecdh("curve25519-sha256", _DEFAULT, "sha256", "RFC 8731", key_exchange.curve25519),
     _ecdh("curve25519-sha256@libssh.org", _DEFAULT, "sha256", "RFC 8731", key_exchange.curve25519,
          "the same under its first name"),
