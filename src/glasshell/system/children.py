@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Final
 from .accounts import Account, is_root
 from .pty import Terminal
 
-__all__ = ["SIGNALS", "Child", "Exit", "base_environment", "login_arguments", "signal_name", "start"]
+__all__ = ["SIGNALS", "Child", "Exit", "base_environment", "login_arguments", "signal_name", "spawn", "start"]
 
 SIGNALS: Final = (
     "ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2",
@@ -144,7 +144,7 @@ def start(
     if terminal is None:
         return _start_on_pipes(account, arguments, environment)
     slave = terminal.slave
-    process = _spawn(account, arguments, environment, (slave, slave, slave), _controlling_terminal)
+    process = spawn(account, arguments, environment, (slave, slave, slave), terminal=True)
     terminal.close_slave()
     return Child(process, terminal.master, terminal.master, -1, terminal)
 
@@ -155,7 +155,7 @@ def _start_on_pipes(account: Account, arguments: Sequence[str], environment: Map
         for _ in range(3):
             descriptors += os.pipe()
         in_read, in_write, out_read, out_write, err_read, err_write = descriptors
-        process = _spawn(account, arguments, environment, (in_read, out_write, err_write), lambda: None)
+        process = spawn(account, arguments, environment, (in_read, out_write, err_write))
     except OSError:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -165,13 +165,16 @@ def _start_on_pipes(account: Account, arguments: Sequence[str], environment: Map
     return Child(process, in_write, out_read, err_read, None)
 
 
-def _spawn(
+def spawn(
     account: Account, arguments: Sequence[str], environment: Mapping[str, str],
-    streams: tuple[int, int, int], prepare: Callable[[], None],
+    streams: tuple[int, int, int], *, terminal: bool = False,
 ) -> subprocess.Popen[bytes]:  # fmt: skip
+    """Starts the account's shell on `streams`; `terminal`: they are the terminal that becomes its own."""
+
     def in_child() -> None:
         # Runs after the rights were dropped: root's view of a home on the network is another.
-        prepare()
+        if terminal:
+            _controlling_terminal()
         _go_home(account.home)
 
     root = is_root()

@@ -1,0 +1,229 @@
+"""Logins by password and by keyboard-interactive, with PAM or, for passwords, without.
+
+What PAM is asked about one connection it is asked through one handle, in one process (`pamprocess`): each
+way's steps, whether the account may log in now, and the session, which is open while the connection is. As in
+OpenSSH a user who does not exist, or may not log in, goes the same way through the same modules; but what
+they are given for a password is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ConfigError
+from ..events import Prompts
+from ..system.pam import NEW_AUTHTOK_REQD
+from ..wire import Secret, visible
+from .pamprocess import PamProcess, Reply
+from .ways import Candidate, Outcome, Passed, Way
+
+if TYPE_CHECKING:
+    from .shellgate import AccountGatekeeper
+
+__all__ = ["InteractiveWay", "PamWay", "PasswordWay"]
+
+JUNK: Final = b"\b\n\r\177INCORRECT"
+"""What nobody has for a password; modules are given it, as long as what was typed, as sshd does."""
+
+
+class _Stage(Enum):
+    """How far a conversation has come."""
+
+    AUTHENTICATE = 1
+    ACCOUNT = 2
+    CHANGE = 3
+
+
+class PamWay(Way):
+    """One connection's process for PAM, and the last word about a login: account management, the session."""
+
+    method = "pam"
+    confirms = True
+
+    def __init__(self, gate: AccountGatekeeper) -> None:
+        super().__init__(gate)
+        self._process: PamProcess | None = None
+        self._user = ""
+        self._stage: _Stage | None = None
+        """Of the conversation that is open."""
+        self._account_good = False
+        self.message = ""
+        """What modules had to tell a user who is in: for the beginning of a session on a terminal."""
+
+    async def process(self, who: Candidate) -> PamProcess:
+        """The process that asks about `who`: as it is, or a new one. Raises ConfigError."""
+        if self._process is not None and self._process.idle and self._user == who.user and not self._stage:
+            return self._process
+        self.over()
+        process = self._process = PamProcess()
+        self._user, self._stage, self._account_good = who.user, None, False
+        options, peer = who.options, who.peer
+        place = f"{peer.address} {peer.port} {peer.local_address} {peer.local_port}"
+        service = options.pam_service_name if options.use_pam else ""
+        reply = await process.start(who.user, service, peer.address, environment={"SSH_CONNECTION": place})
+        if not reply.ok:
+            raise ConfigError(f"PAM: {reply}")
+        return process
+
+    # Steps
+
+    async def check(self, who: Candidate, password: Secret) -> bool:
+        """Whether this is the password of `who`."""
+        try:
+            process = await self.process(who)
+            reply = await process.check(
+                _given(who, password), empty_passwords=who.options.permit_empty_passwords
+            )
+        except ConfigError as error:
+            self.gate.note("error", str(error))
+            return False
+        return self._accepted(who, reply)
+
+    async def begin(self, who: Candidate) -> Outcome:
+        """A conversation begins: prompts, yes or no."""
+        try:
+            process = await self.process(who)
+            self._stage = _Stage.AUTHENTICATE
+            return await self._go_on(
+                who, await process.authenticate(empty_passwords=who.options.permit_empty_passwords)
+            )
+        except ConfigError as error:
+            return self._failed(error)
+
+    async def answers(self, who: Candidate, answers: Sequence[Secret]) -> Outcome:
+        """It goes on."""
+        if self._process is None or self._stage is None or self._user != who.user:
+            return None
+        try:
+            given = answers
+            if self._stage is _Stage.AUTHENTICATE:
+                given = [_given(who, each) for each in answers]
+            return await self._go_on(who, await self._process.answer(given))
+        except ConfigError as error:
+            return self._failed(error)
+
+    async def _go_on(self, who: Candidate, reply: Reply | Prompts) -> Outcome:
+        """From one stage to the next, as far as that goes without the user."""
+        process = self._process
+        assert process is not None
+        while not isinstance(reply, Prompts):
+            stage, self._stage = self._stage, None
+            if stage is _Stage.AUTHENTICATE:
+                if not self._accepted(who, reply) or who.account is None:
+                    return None
+                self._stage = _Stage.ACCOUNT
+                reply = await process.account(empty_passwords=who.options.permit_empty_passwords)
+            elif stage is _Stage.ACCOUNT and reply.code == NEW_AUTHTOK_REQD:
+                self._stage = _Stage.CHANGE
+                reply = await process.change_expired()
+            elif reply.ok:
+                self._account_good = True
+                return Passed()
+            else:
+                self._refused(who, reply)
+                return None
+        return reply
+
+    def _accepted(self, who: Candidate, reply: Reply) -> bool:
+        if reply.ok and reply.user != who.user:
+            # Everything else was decided for the other name: the account, its keys, what it may.
+            self.gate.note("error", f"PAM: user {visible(who.user)} became {visible(reply.user)}: refused")
+            return False
+        if not reply.ok:
+            whom = visible(who.user) if who.account is not None else f"illegal user {visible(who.user)}"
+            self.gate.note("error", f"PAM: {visible(reply.text)} for {whom} from {who.peer.address}")
+        return reply.ok and who.account is not None
+
+    def _failed(self, error: ConfigError) -> None:
+        self._stage = None
+        self.gate.note("error", str(error))
+
+    # The last word
+
+    async def confirm(self, who: Candidate) -> str:
+        try:
+            return await self._account(who) or await self._open(who)
+        except ConfigError as error:
+            return str(error)
+
+    async def _account(self, who: Candidate) -> str:
+        if self._account_good and self._process is not None and self._user == who.user:
+            return ""
+        process = await self.process(who)
+        reply = await process.account(empty_passwords=who.options.permit_empty_passwords)
+        if isinstance(reply, Prompts):
+            await process.give_up()
+            return "PAM account management asks, which is done in keyboard-interactive only"
+        if reply.code == NEW_AUTHTOK_REQD:
+            return "the password has expired; keyboard-interactive can change it"
+        return "" if reply.ok else self._refused(who, reply)
+
+    def _refused(self, who: Candidate, reply: Reply) -> str:
+        assert self._process is not None
+        if who.account is not None and (text := self._process.said()) and self.gate.connection is not None:
+            self.gate.connection.core.show_banner(text)
+        return f"PAM account configuration: {visible(str(reply))}"
+
+    async def _open(self, who: Candidate) -> str:
+        process = await self.process(who)
+        reply = await process.open_session()
+        self.message = process.said()
+        return "" if reply.ok else f"PAM session: {visible(str(reply))}"
+
+    @property
+    def session(self) -> PamProcess | None:
+        """The process, once it holds an open session: programs are started by it."""
+        return self._process if self._process is not None and self._process.session_open else None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What modules want sessions to have."""
+        return self._process.environment if self._process is not None else {}
+
+    def over(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+        self._stage = None
+
+
+class PasswordWay(Way):
+    """The method `password` (RFC 4252 §8)."""
+
+    method = "password"
+
+    async def password(self, who: Candidate, password: Secret, new: Secret | None) -> Outcome:
+        if new is not None:
+            return None
+        return Passed() if await _pam(self.gate).check(who, password) else None
+
+
+class InteractiveWay(Way):
+    """keyboard-interactive through PAM: each round of the modules is one of RFC 4256."""
+
+    method = "keyboard-interactive"
+    submethod = "pam"
+
+    async def interactive(self, who: Candidate, submethods: str) -> Outcome:
+        wanted = submethods.split(",") if submethods else ["pam"]
+        return await _pam(self.gate).begin(who) if "pam" in wanted else None
+
+    async def answers(self, who: Candidate, answers: Sequence[Secret]) -> Outcome:
+        return await _pam(self.gate).answers(who, answers)
+
+
+def _pam(gate: AccountGatekeeper) -> PamWay:
+    way = gate.way(PamWay.method)
+    assert isinstance(way, PamWay)
+    return way
+
+
+def _given(who: Candidate, password: Secret) -> Secret:
+    """What modules are given: nobody's password where the account may not come in by one (sshd's fakepw)."""
+    may = who.account is not None and (who.account.uid != 0 or who.options.root_login == "yes")
+    if may:
+        return password
+    size = len(password)
+    return Secret((JUNK * (size // len(JUNK) + 1))[:size])
