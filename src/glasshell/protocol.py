@@ -281,6 +281,10 @@ class ServerProtocol(Protocol):
             empty_passwords=empty_passwords, password_changes=password_changes,
         )  # fmt: skip
 
+    def show_banner(self, text: str) -> None:
+        """Shows `text` before the answer to the login request that is being judged (RFC 4252 §5.4)."""
+        self._auth.show_banner(text)
+
     @property
     def passed(self) -> tuple[Any, ...]:
         """The grants of the steps that the user who is asking now has done, before the login."""

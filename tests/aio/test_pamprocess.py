@@ -175,15 +175,12 @@ def test_the_session_opens_and_closes_around_the_programs(services: Services) ->
         process = await begun(services, *lines)
         assert (await process.open_session()).ok
         assert process.environment["GLASS"] == "half full"
-        read, write = os.pipe()
-        null = os.open(os.devnull, os.O_RDWR)
         arguments = ["sh", "-c", "echo $PPID $A; exit 7"]
         account = current_account()
-        _, status = await process.run(account, arguments, {"A": "b\udcff"}, [null, write, write])
-        assert os.waitstatus_to_exitcode(await status) == 7
-        assert os.read(read, 100) == b"%d b\xff\n" % process.pid
-        for each in (read, write, null):
-            os.close(each)
+        child, status = await process.start_program(account, arguments, {"A": "b\udcff"})
+        assert (await status).status == 7
+        assert os.read(child.stdout, 100) == b"%d b\xff\n" % process.pid
+        child.close()
         me = os.geteuid()
         assert services.log == [f"open_session ada 192.0.2.7 ssh {me}"]
         process.end()
@@ -197,8 +194,8 @@ def test_the_session_is_closed_where_the_server_dies(services: Services) -> None
     async def work() -> None:
         process = await begun(services, "auth required pam_permit.so", "session required pam_exec.so @hook")
         assert (await process.open_session()).ok
+        process._loop.remove_reader(process._sock)
         process._sock.close()  # all that the process can see of a server that is gone
-        process._loop.remove_reader = lambda _: None
         await ended(process.pid)
         assert [line.split()[0] for line in services.log] == ["open_session", "close_session"]
         process._process.wait()
@@ -210,15 +207,16 @@ def test_a_program_gets_its_signals_and_is_hung_up_at_the_end(services: Services
     async def work() -> None:
         process = await begun(services, "auth required pam_permit.so", "session required pam_permit.so")
         assert (await process.open_session()).ok
-        null = os.open(os.devnull, os.O_RDWR)
         account = current_account()
-        first, status = await process.run(account, ["sh", "-c", "sleep 60"], {}, [null] * 3)
-        assert process.send_signal(first, "TERM")
-        assert os.waitstatus_to_exitcode(await status) == -15
-        assert not process.send_signal(first, "TERM")
-        second, _ = await process.run(account, ["sh", "-c", "exec sleep 60"], {}, [null] * 3)
-        os.close(null)
-        hung_up = asyncio.ensure_future(ended(second))
+        first, status = await process.start_program(account, ["sh", "-c", "sleep 60"], {})
+        assert first.running
+        assert first.send_signal("TERM")
+        assert (await status).signal == "TERM"
+        assert not first.running
+        assert not first.send_signal("TERM")
+        first.close()
+        second, _ = await process.start_program(account, ["sh", "-c", "exec sleep 60"], {})
+        hung_up = asyncio.ensure_future(ended(second.pid))
         await asyncio.sleep(0)
         process.end()
         await over()

@@ -56,11 +56,11 @@ def test_a_good_configuration(tmp_path: Path, host_key: Path, capsys: pytest.Cap
 def test_what_has_no_effect_is_said(
     tmp_path: Path, host_key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = configured(tmp_path, host_key, "Frobnicate yes\nPasswordAuthentication yes")
+    path = configured(tmp_path, host_key, "Frobnicate yes\nKerberosAuthentication yes")
     assert sshd.main(["-t", "-f", path]) == 0
     assert capsys.readouterr().err.splitlines() == [
         f"{path} line 1: Unsupported option Frobnicate",
-        f"{path} line 2: PasswordAuthentication yes is not supported: it stays off",
+        f"{path} line 2: KerberosAuthentication yes is not supported: it stays off",
     ]
 
 

@@ -20,7 +20,9 @@ from ..errors import ConfigError
 from ..events import Prompts, PromptText
 from ..system import pamchild
 from ..system.accounts import Account
+from ..system.children import SIGNALS, Child, Exit, Streams, close_all, open_pipes, signal_name
 from ..system.pam import ECHO_ON, SUCCESS, Said, code_name
+from ..system.pty import Terminal
 from ..values import slotted
 from ..wire import Secret
 
@@ -60,15 +62,17 @@ class Reply:
 
 
 class PamProcess:
-    """One login's process. One call at a time; one that ends in Prompts goes on with `answer` or `give_up`."""
+    """A login's process. One call at a time; one that ends in Prompts goes on with `answer`, or `give_up`."""
 
     def __init__(self) -> None:
         """Starts the process. Raises ConfigError where none can be had."""
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[Reply | Prompts] | None = None
         self._said: list[str] = []
-        self._programs: dict[int, asyncio.Future[int]] = {}
-        """Those that run, with the status of wait(2) to come."""
+        self._programs: dict[int, asyncio.Future[Exit]] = {}
+        """Those that run, with their end to come."""
+        self._turn = asyncio.Lock()
+        """Held by whoever starts a program: sessions begin side by side."""
         self.session_open = False
         self.environment: Mapping[str, str] = {}
         """What modules want the session to have."""
@@ -226,33 +230,59 @@ class PamProcess:
 
     # Programs of the session
 
-    async def run(
+    async def start_program(
+        self, account: Account, arguments: Sequence[str], environment: Mapping[str, str],
+        terminal: Terminal | None = None,
+    ) -> tuple[Child, asyncio.Future[Exit]]:  # fmt: skip
+        """As `system.children.start`, under what modules have set; and the program's end, to come.
+
+        Raises OSError where the program cannot be started.
+        """
+        if terminal is not None:
+            pid, ended = await self._run(account, arguments, environment, [terminal.slave])
+            terminal.close_slave()
+            ours: Streams = (terminal.master, terminal.master, -1)
+        else:
+            theirs, ours = open_pipes()
+            try:
+                pid, ended = await self._run(account, arguments, environment, theirs)
+            except BaseException:
+                close_all(ours)
+                raise
+            finally:
+                close_all(theirs)
+        return _Program(self, pid, ours, terminal), ended
+
+    async def _run(
         self, account: Account, arguments: Sequence[str], environment: Mapping[str, str],
         streams: Sequence[int],
-    ) -> tuple[int, asyncio.Future[int]]:  # fmt: skip
-        """Starts a program with the rights of `account`, under what modules have set: its process id, and the
-        status of wait(2) to come. `streams` are three descriptors, or a terminal's one. Raises OSError."""
+    ) -> tuple[int, asyncio.Future[Exit]]:  # fmt: skip
         import json
 
         facts = {
             "uid": account.uid, "gid": account.gid, "home": account.home, "shell": account.shell,
             "arguments": list(arguments), "environment": dict(environment),
         }  # fmt: skip
-        try:
-            outcome = await self._ask(pamchild.RUN, json.dumps(facts), streams=streams)
-        except ConfigError as error:
-            raise OSError(None, str(error)) from None
-        if isinstance(outcome, Prompts) or not outcome.ok:
-            raise OSError(None, outcome.text if isinstance(outcome, Reply) else "PAM asks")
-        pid = int(outcome.more[0])
-        ended: asyncio.Future[int] = self._programs.setdefault(pid, self._loop.create_future())
+        async with self._turn:
+            try:
+                reply = await self._ask(pamchild.RUN, json.dumps(facts), streams=streams)
+            except ConfigError as error:
+                raise OSError(None, str(error)) from None
+        if isinstance(reply, Prompts) or not reply.ok:
+            raise OSError(None, reply.text if isinstance(reply, Reply) else "PAM asks")
+        pid = int(reply.more[0])
+        ended = self._programs.setdefault(pid, self._loop.create_future())
         if ended.done():  # a short program may be over before this task goes on
             del self._programs[pid]
         return pid, ended
 
+    def runs(self, pid: int) -> bool:
+        """Whether a program has not ended."""
+        return self._sock is not None and pid in self._programs
+
     def send_signal(self, pid: int, name: str) -> bool:
         """A signal for a program's process group; False where it has ended."""
-        if self._sock is None or pid not in self._programs:
+        if not self.runs(pid):
             return False
         with contextlib.suppress(OSError):
             self._send(pamchild.SIGNAL, str(pid), name)
@@ -262,7 +292,9 @@ class PamProcess:
         ended = self._programs.pop(pid, None)
         if ended is None:
             ended = self._programs[pid] = self._loop.create_future()
-        ended.set_result(status)
+        code = os.waitstatus_to_exitcode(status)
+        core = code < 0 and os.WCOREDUMP(status)
+        ended.set_result(Exit(code) if code >= 0 else Exit(None, signal_name(-code), core))
 
     # The end
 
@@ -288,6 +320,33 @@ class PamProcess:
             self._process.kill()
         finally:
             self._process.wait()  # it has ended, or is about to
+
+
+class _Program(Child):
+    """A program whose parent is a login's process."""
+
+    def __init__(self, owner: PamProcess, pid: int, ours: Streams, terminal: Terminal | None) -> None:
+        super().__init__(_Elsewhere(pid), *ours, terminal)
+        self._owner = owner
+
+    @property
+    def running(self) -> bool:
+        return self._owner.runs(self.pid)
+
+    def send_signal(self, name: str) -> bool:
+        return name in SIGNALS and self._owner.send_signal(self.pid, name)
+
+
+class _Elsewhere:
+    """A process that somebody else waits for."""
+
+    returncode: int | None = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def wait(self) -> int:
+        raise ChildProcessError(f"process {self.pid} is waited for by the one that has its PAM session")
 
 
 async def _ended(pid: int) -> None:

@@ -8,7 +8,7 @@ they are given for a password is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -20,9 +20,10 @@ from .pamprocess import PamProcess, Reply
 from .ways import Candidate, Outcome, Passed, Way
 
 if TYPE_CHECKING:
+    from ..config.options import ServerOptions
     from .shellgate import AccountGatekeeper
 
-__all__ = ["InteractiveWay", "PamWay", "PasswordWay"]
+__all__ = ["InteractiveWay", "PamWay", "PasswordWay", "ShadowWay", "ways"]
 
 JUNK: Final = b"\b\n\r\177INCORRECT"
 """What nobody has for a password; modules are given it, as long as what was typed, as sshd does."""
@@ -49,8 +50,6 @@ class PamWay(Way):
         self._stage: _Stage | None = None
         """Of the conversation that is open."""
         self._account_good = False
-        self.message = ""
-        """What modules had to tell a user who is in: for the beginning of a session on a terminal."""
 
     async def process(self, who: Candidate) -> PamProcess:
         """The process that asks about `who`: as it is, or a new one. Raises ConfigError."""
@@ -90,7 +89,8 @@ class PamWay(Way):
                 who, await process.authenticate(empty_passwords=who.options.permit_empty_passwords)
             )
         except ConfigError as error:
-            return self._failed(error)
+            self._failed(error)
+            return None
 
     async def answers(self, who: Candidate, answers: Sequence[Secret]) -> Outcome:
         """It goes on."""
@@ -102,7 +102,8 @@ class PamWay(Way):
                 given = [_given(who, each) for each in answers]
             return await self._go_on(who, await self._process.answer(given))
         except ConfigError as error:
-            return self._failed(error)
+            self._failed(error)
+            return None
 
     async def _go_on(self, who: Candidate, reply: Reply | Prompts) -> Outcome:
         """From one stage to the next, as far as that goes without the user."""
@@ -169,24 +170,20 @@ class PamWay(Way):
     async def _open(self, who: Candidate) -> str:
         process = await self.process(who)
         reply = await process.open_session()
-        self.message = process.said()
+        self.message, self.session = process.said(), process
         return "" if reply.ok else f"PAM session: {visible(str(reply))}"
-
-    @property
-    def session(self) -> PamProcess | None:
-        """The process, once it holds an open session: programs are started by it."""
-        return self._process if self._process is not None and self._process.session_open else None
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What modules want sessions to have."""
-        return self._process.environment if self._process is not None else {}
 
     def over(self) -> None:
         if self._process is not None:
             self._process.end()
             self._process = None
-        self._stage = None
+        self._stage = self.session = None
+
+
+class ShadowWay(PamWay):
+    """The process where there is no PAM: it checks passwords by shadow(5), and has no other word to say."""
+
+    confirms = False
 
 
 class PasswordWay(Way):
@@ -212,6 +209,16 @@ class InteractiveWay(Way):
 
     async def answers(self, who: Candidate, answers: Sequence[Secret]) -> Outcome:
         return await _pam(self.gate).answers(who, answers)
+
+
+def ways(options: ServerOptions) -> dict[str, type[Way]]:
+    """The ways of this file that the options switch on, in the order in which sshd lists them."""
+    found: dict[str, type[Way]] = {}
+    if options.password_authentication:
+        found[PasswordWay.method] = PasswordWay
+    if options.use_pam and options.kbd_interactive_authentication:
+        found[InteractiveWay.method] = InteractiveWay
+    return {**found, PamWay.method: PamWay if options.use_pam else ShadowWay}
 
 
 def _pam(gate: AccountGatekeeper) -> PamWay:

@@ -39,6 +39,7 @@ from .process import Terminal
 from .ways import Admission, Candidate, Outcome, Passed, Way, enabled_ways
 
 if TYPE_CHECKING:
+    from .pamprocess import PamProcess
     from .server import ServerConnection
     from .session import ServerSession
 
@@ -65,6 +66,7 @@ class AccountGatekeeper(Gatekeeper):
         self.options = options
         self.banner = banner
         self._makers = dict(enabled_ways(options) if ways is None else ways)
+        self.empty_passwords = options.permit_empty_passwords
         self._confirming = tuple(name for name, way in self._makers.items() if way.confirms)
         self._steps = self._steps_of(options)
         self.methods = self._steps.following() if self._steps else ()
@@ -118,7 +120,7 @@ class AccountGatekeeper(Gatekeeper):
     async def done(self, user: str, grants: Sequence[Any], peer: Peer) -> Verdict:
         who = self._candidate(user, peer)
         for name in self._confirming:
-            objection = await self._way(name).confirm(who)
+            objection = await self.way(name).confirm(who)
             if objection or who.account is None:
                 self.note("info", f"Access denied for user {visible(user)}: {objection}")
                 return Verdict(False)
@@ -135,7 +137,7 @@ class AccountGatekeeper(Gatekeeper):
         maker = self._makers.get(method)
         outcome: Outcome = None
         if steps is not None and maker is not None and steps.allows(Step(method, maker.submethod), passed):
-            outcome = await ask(self._way(method), who)
+            outcome = await ask(self.way(method), who)
         if isinstance(outcome, Prompts):
             return outcome
         following = steps.following(passed) if steps is not None else ()
@@ -161,7 +163,7 @@ class AccountGatekeeper(Gatekeeper):
         step = Step(method, self._makers[method].submethod)
         return Admission(account, passed.permissions, step, passed.shown, passed.key, passed.keep)
 
-    def _way(self, name: str) -> Way:
+    def way(self, name: str) -> Way:
         """The way of this connection; made when it is asked for first."""
         way = self._ways.get(name)
         if way is None:
@@ -217,6 +219,16 @@ class AccountGatekeeper(Gatekeeper):
     def account(self, login: LoggedIn) -> Account:
         """The account of a login."""
         return _admission(login.grants[0]).account
+
+    def pam_session(self) -> PamProcess | None:
+        """The process that holds the session of PAM, where one is open."""
+        way = self._ways.get("pam")
+        return way.session if way is not None else None
+
+    def pam_message(self) -> str:
+        """What PAM's modules have to tell a user at the beginning of a session."""
+        way = self._ways.get("pam")
+        return way.message if way is not None else ""
 
     def take_terminal(self, session: ServerSession) -> pty.Terminal | None:
         """The pseudo-terminal of a session, if it has one; whoever takes it closes it."""

@@ -60,6 +60,8 @@ class _Program:
         self._options = gate.options
         self._account = account
         self._terminal = gate.take_terminal(session)
+        self._pam = gate.pam_session()
+        self._message = gate.pam_message()
         permissions = gate.permissions(session.login)
         self._forced = next((each.command for each in permissions if each.command is not None), None)
         self._key_environment = [pair for each in permissions for pair in each.environment]
@@ -81,13 +83,12 @@ class _Program:
             self._greet()
         arguments = login_arguments(self._account, command)
         try:
-            child = start(self._account, arguments, self._environment(original), self._terminal)
+            child, ended = await self._start(arguments, self._environment(original))
         except OSError as error:
             if self._terminal is not None:
                 self._terminal.close()
             self._session.stderr.write(f"{self._account.shell}: {error.strerror or error}\n".encode())
             return 1
-        ended = _watch(child)
         self._listen_to_client(child)
         try:
             await self._move(child, ended)
@@ -96,6 +97,16 @@ class _Program:
                 child.send_signal("HUP")  # the client has hung up, and so does the line
             child.close()
         return self._tell(ended.result())
+
+    async def _start(
+        self, arguments: list[str], environment: dict[str, str]
+    ) -> tuple[Child, asyncio.Future[Exit]]:
+        """Starts the program; where PAM has opened a session, in that: under its limits."""
+        account, terminal = self._account, self._terminal
+        if self._pam is not None:
+            return await self._pam.start_program(account, arguments, environment, terminal)
+        child = start(account, arguments, environment, terminal)
+        return child, _watch(child)
 
     def _command(self) -> tuple[str | None, str | None]:
         """What to run, None for a login shell; and what was asked for instead where a command is forced."""
@@ -122,11 +133,16 @@ class _Program:
             environment["SSH_TTY"] = session.tty
         if original is not None:
             environment["SSH_ORIGINAL_COMMAND"] = original
+        if self._pam is not None:
+            environment |= self._pam.environment  # the last word, as in sshd
         return environment
 
     def _greet(self) -> None:
         with suppress(OSError):  # a home on the network may be shut to this process
-            if self._options.print_motd and not (Path(self._account.home) / ".hushlogin").exists():
+            quiet = (Path(self._account.home) / ".hushlogin").exists()
+            if self._message and not quiet:
+                self._session.stdout.write(self._message.replace("\n", "\r\n").encode())
+            if self._options.print_motd and not quiet:
                 self._session.stdout.write(read_regular(MOTD).replace(b"\n", b"\r\n"))
 
     def _listen_to_client(self, child: Child) -> None:

@@ -14,12 +14,13 @@ from ..config.options import ServerOptions
 from ..crypto.signatures import PublicKey
 from ..events import Prompts
 from ..keys.authorized_keys import Permissions
-from ..system.accounts import Account
+from ..system.accounts import Account, is_root
 from ..values import slotted
 from ..wire import Secret
 from .gatekeeper import Peer
 
 if TYPE_CHECKING:
+    from .pamprocess import PamProcess
     from .shellgate import AccountGatekeeper
 
 __all__ = ["Admission", "Candidate", "Outcome", "Passed", "Way", "enabled_ways"]
@@ -111,6 +112,11 @@ class Way:
 
     confirms: ClassVar[bool] = False
 
+    session: PamProcess | None = None
+    """What programs are started by, where the way holds a session for them."""
+    message: str = ""
+    """What is shown at the beginning of a session on a terminal."""
+
     def over(self) -> None:
         """The connection is over."""
 
@@ -126,4 +132,8 @@ def enabled_ways(options: ServerOptions) -> dict[str, type[Way]]:
         from .keyway import KeyWay
 
         ways[KeyWay.method] = KeyWay
+    if options.use_pam or (options.password_authentication and is_root()):
+        from .passwords import ways as by_password
+
+        ways |= by_password(options)
     return ways

@@ -114,6 +114,10 @@ class ServerAuth:
         another has done is forgotten before a question about this one is asked."""
         return tuple(self._grants)
 
+    def show_banner(self, text: str) -> None:
+        """Shows `text` before the answer to what is being judged (RFC 4252 §5.4)."""
+        self._banner += text
+
     def start(self) -> None:
         """Waits for the request of ssh-userauth (RFC 4253 §10). Call once, when the first keys are in use."""
         self._port.install({ServiceRequest.NUMBER: self._on_service_request})

@@ -71,7 +71,13 @@ class ServerOptions:
     deny_users: UserList = UserList()
     allow_groups: tuple[str, ...] = ()
     deny_groups: tuple[str, ...] = ()
+    password_authentication: bool = True
+    """Without PAM this is for a server of root's: nobody else may look at shadow(5)."""
+    kbd_interactive_authentication: bool = True
+    """Through PAM, if that is used."""
+    permit_empty_passwords: bool = False
     use_pam: bool = False
+    pam_service_name: str = "sshd"
     banner: str = ""
     """The file whose text is shown before login; empty: none."""
 
@@ -118,6 +124,7 @@ class ServerOptions:
         if not name.isascii() or not name.replace("_", "a").isalnum():
             return False
         return not _any_pattern(name, NEVER_ACCEPTED) and _any_pattern(name, self.accept_env)
+
 
 def _any_group(groups: Iterable[str], patterns: Sequence[str]) -> bool:
     return any(match_list(group, patterns) for group in groups) if patterns else False

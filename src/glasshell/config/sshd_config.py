@@ -244,10 +244,11 @@ def _place(text: str, host_needed: bool) -> tuple[str, int | None]:
     return host.removeprefix("[").removesuffix("]"), None if digits == "*" else port(digits)
 
 
-def _pam(draft: _Draft, line: Line) -> None:
-    draft.options["use_pam"] = yes_no(line.one())
-    if draft.options["use_pam"]:
-        draft.warn(line, "UsePAM yes is not supported: accounts are checked, and sessions opened, without it")
+def _service(value: str) -> str:
+    """The name of a file in /etc/pam.d."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+        raise ConfigError(f'"{visible(value)}" is no name of a PAM service')
+    return value
 
 
 _FILES_TOKENS: Final = re.compile("(?:[^%]|%[%huU])+")
@@ -351,7 +352,11 @@ _KEYWORDS: Final[dict[str, _Handler]] = {
     "strictmodes": _option("strict_modes", yes_no),
     "pubkeyauthentication": _option("pubkey", yes_no),
     "permitrootlogin": _option("root_login", _root_login),
-    "usepam": _pam,
+    "passwordauthentication": _option("password_authentication", yes_no),
+    "kbdinteractiveauthentication": _option("kbd_interactive_authentication", yes_no),
+    "permitemptypasswords": _option("permit_empty_passwords", yes_no),
+    "usepam": _option("use_pam", yes_no),
+    "pamservicename": _option("pam_service_name", _service),
     "banner": _option("banner", _or_none),
     # What a session may do
     "permittty": _tty,
@@ -390,15 +395,11 @@ _OFF: Final[dict[str, tuple[str, ...]]] = {
     "exposeauthinfo": ("no",),
     "gssapiauthentication": ("no",),
     "hostbasedauthentication": ("no",),
-    "kbdinteractiveauthentication": ("no",),
     "kerberosauthentication": ("no",),
-    "passwordauthentication": ("no",),
-    "permitemptypasswords": ("no",),
     "permittunnel": ("no",),
     "permituserrc": ("no",),
     "trustedusercakeys": ("none",),
     "usedns": ("no",),
     "x11forwarding": ("no",),
 }
-"""What is not built, and the values that ask for nothing more than that. Passwords are: without PAM nobody
-here could tell whether one is right."""
+"""What is not built, and the values that ask for nothing more than that."""

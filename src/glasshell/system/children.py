@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol, TypeAlias
 
 from .accounts import Account, is_root
 from .pty import Terminal
 
-__all__ = ["SIGNALS", "Child", "Exit", "base_environment", "login_arguments", "signal_name", "spawn", "start"]
+__all__ = [
+    "SIGNALS", "Child", "Exit", "Process", "Streams", "base_environment", "close_all", "login_arguments",
+    "open_pipes", "signal_name", "spawn", "start",
+]  # fmt: skip
 
 SIGNALS: Final = (
     "ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2",
@@ -29,6 +32,10 @@ SIGNALS: Final = (
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 _ROOT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAIL: Final = "/var/mail"
+
+
+Streams: TypeAlias = tuple[int, int, int]
+"""Descriptors of input, output and errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +78,21 @@ def login_arguments(account: Account, command: str | None) -> list[str]:
     return [f"-{name}"] if command is None else [name, "-c", command]
 
 
+class Process(Protocol):
+    """What a Child asks of the process behind it: a Popen of this process's, or somebody else's child."""
+
+    pid: int
+    returncode: int | Any
+
+    def wait(self) -> int: ...
+
+
 class Child:
     """A running process. `stdin`, `stdout`, `stderr` are our ends, non-blocking; on a terminal the
     first two are the terminal's and `stderr` is -1."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], stdin: int, stdout: int, stderr: int,
+        self, process: Process, stdin: int, stdout: int, stderr: int,
         terminal: Terminal | None,
     ) -> None:  # fmt: skip
         self._process = process
@@ -150,24 +166,39 @@ def start(
 
 
 def _start_on_pipes(account: Account, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
+    theirs, ours = open_pipes()
+    try:
+        process = spawn(account, arguments, environment, theirs)
+    except OSError:
+        close_all(ours)
+        raise
+    finally:
+        close_all(theirs)
+    return Child(process, *ours, None)
+
+
+def open_pipes() -> tuple[Streams, Streams]:
+    """The ends of three pipes, the program's and ours: input, output, errors. Raises OSError."""
     descriptors: list[int] = []
     try:
         for _ in range(3):
             descriptors += os.pipe()
-        in_read, in_write, out_read, out_write, err_read, err_write = descriptors
-        process = spawn(account, arguments, environment, (in_read, out_write, err_write))
     except OSError:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        close_all(descriptors)
         raise
-    for descriptor in (in_read, out_write, err_write):
+    in_read, in_write, out_read, out_write, err_read, err_write = descriptors
+    return (in_read, out_write, err_write), (in_write, out_read, err_read)
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Closes them."""
+    for descriptor in descriptors:
         os.close(descriptor)
-    return Child(process, in_write, out_read, err_read, None)
 
 
 def spawn(
     account: Account, arguments: Sequence[str], environment: Mapping[str, str],
-    streams: tuple[int, int, int], *, terminal: bool = False,
+    streams: Streams, *, terminal: bool = False,
 ) -> subprocess.Popen[bytes]:  # fmt: skip
     """Starts the account's shell on `streams`; `terminal`: they are the terminal that becomes its own."""
 
