@@ -48,7 +48,7 @@ class Machine:
     def add(
         self, name: str, password: str = "", *, changed: int | None = None, ends: int | None = None
     ) -> None:
-        """An account; `changed` and `ends` are shadow(5)'s days of the last change and of the account's end."""
+        """An account; `changed` and `ends` are days, of the last change and of the end (shadow(5))."""
         uid = self.users.setdefault(name, FIRST_UID + len(self.users))
         home = self.home(name)
         home.mkdir(parents=True)

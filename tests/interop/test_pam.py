@@ -47,18 +47,23 @@ def here() -> Iterator[Machine]:
         yield made
 
 
-CONFIG = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication yes\nPermitRootLogin yes\nLogLevel DEBUG1"
+CONFIG = """UsePAM yes
+KbdInteractiveAuthentication yes
+PasswordAuthentication yes
+PermitRootLogin yes
+LogLevel DEBUG1
+"""
 
 
 @pytest.fixture(scope="module")
 def mfa(here: Machine, keys: Keys) -> Iterator[Server]:
-    with MachineGlass(here, keys, f"{CONFIG}\nPAMServiceName glass-mfa") as running:
+    with MachineGlass(here, keys, f"{CONFIG}PAMServiceName glass-mfa") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def plain(here: Machine, keys: Keys) -> Iterator[Server]:
-    with MachineGlass(here, keys, f"{CONFIG}\nPAMServiceName glass-plain") as running:
+    with MachineGlass(here, keys, f"{CONFIG}PAMServiceName glass-plain") as running:
         yield running
 
 
