@@ -25,7 +25,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "values": (),
     "messages": (),
     "crypto": (),
-    "keys": ("messages.declare", "crypto"),
+    "keys": ("messages.declare", "messages.blobs", "crypto"),
     "policy": ("crypto", "keys"),
     "events": ("crypto", "keys"),
     "observe": ("messages",),

@@ -13,6 +13,7 @@ from typing import Any
 
 from .crypto.signatures import PublicKey
 from .errors import SSHError
+from .keys.public import AnyKey
 from .values import field, slotted
 from .wire import Secret
 
@@ -88,16 +89,20 @@ class Closed(Event):
 class HostKeyOffered(Question):
     """Is this the server's key? Its signature of the exchange hash has been verified.
 
-    Answer True, or a HostKeyRefused that says why not.
+    Answer True, or a HostKeyRefused that says why not. Of a certificate nothing is judged yet but that its
+    authority signed it: see `Certificate.objection`.
     """
 
-    key: PublicKey
+    key: AnyKey
     algorithm: str
 
 
 @slotted(eq=False)
 class HostKeySignatureNeeded(Question):
-    """Sign the exchange hash. Answer with the signature blob, or an SSHError."""
+    """Sign the exchange hash. Answer with the signature blob, or an SSHError.
+
+    `key` is the one without a certificate, `algorithm` by its plain name.
+    """
 
     key: PublicKey
     algorithm: str
@@ -130,13 +135,13 @@ class NoneMethod:
 
 @slotted(frozen=True)
 class KeyMethod:
-    """Credential: a public key (RFC 4252 §7).
+    """Credential: a public key, or a certificate of one (RFC 4252 §7).
 
     `algorithms` limits and orders the signature algorithms; empty: all that fit the key. `probe`:
     ask first whether the key would do; without it the first request is signed.
     """
 
-    key: PublicKey
+    key: AnyKey
     source: str = ""
     origin: str = ""
     """OpenSSH's word behind a key in its log: `explicit`, `agent`, or empty."""
@@ -177,9 +182,9 @@ class CredentialNeeded(Question):
 @slotted(eq=False)
 class SignatureNeeded(Question):
     """Sign for a login. Answer with the signature blob, or the SSHError that prevents it: the key is
-    passed over."""
+    passed over. `key` may be a certificate; `algorithm` is the plain name, as the signature has it."""
 
-    key: PublicKey
+    key: AnyKey
     algorithm: str
     data: bytes
 
@@ -238,7 +243,9 @@ class Verdict:
     `partial`: this step is done, but more are needed: `methods` are those that can continue. `valid`
     is false where there is no such user: for the records, and nobody else.
     `grant` is handed out with `Authenticated`, one for each step, only when all have succeeded. With
-    `confirm`, `LoginDone` is asked before the user is in.
+    `confirm`, `LoginDone` is asked before the user is in. `touch_required` and `verify_required` are what
+    the signature of a security key has to say of the person who holds it (OpenSSH PROTOCOL.u2f); a
+    certificate may demand the latter too.
     """
 
     accepted: bool
@@ -247,6 +254,8 @@ class Verdict:
     grant: Any = None
     valid: bool = True
     confirm: bool = False
+    touch_required: bool = True
+    verify_required: bool = False
 
 
 @slotted(frozen=True)
@@ -270,11 +279,12 @@ class KeyOffered(Question):
     """Would, or does, this key let `user` in? Answer with a Verdict.
 
     With `signed` the core verifies the signature after a Verdict that accepts; the identity is
-    handed out only then. Without it this is a query, and a Verdict grants nothing.
+    handed out only then. Without it this is a query, and a Verdict grants nothing. Of a certificate nothing
+    is judged yet but that its authority signed it, by an algorithm of the policy's.
     """
 
     user: str
-    key: PublicKey
+    key: AnyKey
     algorithm: str
     signed: bool
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from .crypto.registry import Kind, defaults
+from .crypto.signatures import SIGNATURE_ALGORITHMS
 from .errors import UsageError
 from .values import replace, slotted
 
@@ -38,6 +39,8 @@ class Policy:
     compression: tuple[str, ...] = ("none",)
     pubkey_algorithms: tuple[str, ...] = ()
     """Signature algorithms taken (server) or offered (client) for user keys."""
+    ca_signature_algorithms: tuple[str, ...] = SIGNATURE_ALGORITHMS
+    """Those by which an authority may have signed a certificate."""
 
     software: str = "glasshell_0.1"
     guess: bool = False

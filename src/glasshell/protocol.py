@@ -16,9 +16,9 @@ from typing import Any
 from .auth.client import ClientAuth
 from .auth.server import LATE_REQUESTS, ServerAuth
 from .connection.mux import Mux
-from .crypto.signatures import PublicKey
 from .errors import ConnectionLost, DeadlineExceeded, SSHError, UsageError
 from .events import Event, Negotiated, Question
+from .keys.public import AnyKey
 from .messages.connection import Keepalive
 from .messages.transport import DisconnectReason, Ignore
 from .observe.hub import Hub
@@ -32,7 +32,7 @@ class Protocol:
 
     def __init__(
         self, policy: Policy, *, now: float, hub: Hub | None = None,
-        random: Callable[[int], bytes] = os.urandom, host_keys: Sequence[PublicKey] = (),
+        random: Callable[[int], bytes] = os.urandom, host_keys: Sequence[AnyKey] = (),
     ) -> None:  # fmt: skip
         self.policy = policy
         self.transport = Transport(policy, _Joint(self), random=random, hub=hub, host_keys=host_keys)
@@ -136,7 +136,7 @@ class Protocol:
         return self.transport.session_id
 
     @property
-    def host_key(self) -> PublicKey:
+    def host_key(self) -> AnyKey:
         """The server's host key. Raises UsageError before the first key exchange."""
         return self.transport.host_key
 
@@ -271,7 +271,7 @@ class ServerProtocol(Protocol):
     """
 
     def __init__(
-        self, policy: Policy, *, host_keys: Sequence[PublicKey], methods: tuple[str, ...] = ("publickey",),
+        self, policy: Policy, *, host_keys: Sequence[AnyKey], methods: tuple[str, ...] = ("publickey",),
         banner: str = "", empty_passwords: bool = False, password_changes: bool = False, now: float,
         hub: Hub | None = None, random: Callable[[int], bytes] = os.urandom,
     ) -> None:  # fmt: skip

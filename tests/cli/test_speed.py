@@ -11,7 +11,7 @@ import pytest
 
 from glasshell.cli import speed
 from glasshell.crypto.registry import Kind, names
-from glasshell.crypto.signatures import SIGNATURE_ALGORITHMS
+from glasshell.crypto.signatures import SIGNING_ALGORITHMS
 from glasshell.errors import UsageError
 
 SLOW = re.compile(r"diffie-hellman-group(16|18)|rsa-")
@@ -19,7 +19,7 @@ SLOW = re.compile(r"diffie-hellman-group(16|18)|rsa-")
 
 def test_every_row_of_the_registry_is_there() -> None:
     found = [name for _, name, _ in speed.candidates()]
-    assert found == [*names(Kind.KEX), *SIGNATURE_ALGORITHMS, *names(Kind.CIPHER), *names(Kind.MAC)]
+    assert found == [*names(Kind.KEX), *SIGNING_ALGORITHMS, *names(Kind.CIPHER), *names(Kind.MAC)]
 
 
 @pytest.mark.parametrize(

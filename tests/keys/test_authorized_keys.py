@@ -138,7 +138,7 @@ def test_a_line_that_cannot_be_enforced_is_refused(options: str) -> None:
         ("restrict", "without a key"),
         ("restrict ssh-ed25519", "without a key"),
         ("ssh-ed25519", "without a key"),
-        ("sk-ssh-ed25519@openssh.com AAAA", "not supported"),
+        ("sk-ssh-ed25519@openssh.com AAAA", "cut short"),
         ("ssh-dss AAAA", "not supported"),
         ("ssh-ed25519-cert-v01@openssh.com AAAA", "not supported"),
         (TEXT[:-4], "key"),

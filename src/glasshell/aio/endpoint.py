@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from ..connection.channel import Channel
-from ..crypto.signatures import PublicKey
 from ..errors import ConnectionClosed, ConnectionLost, SSHError
 from ..events import (
     Closed,
@@ -17,6 +16,7 @@ from ..events import (
     Negotiated,
     Question,
 )
+from ..keys.public import AnyKey
 from ..messages.declare import Struct
 from ..observe.hub import Hub
 from ..protocol import ClientProtocol, ServerProtocol
@@ -60,7 +60,7 @@ class Endpoint:
         return self.core.peer_software
 
     @property
-    def host_key(self) -> PublicKey:
+    def host_key(self) -> AnyKey:
         """The server's host key."""
         return self.core.host_key
 

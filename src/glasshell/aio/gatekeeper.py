@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..crypto.signatures import PublicKey
 from ..events import Prompts, Verdict
+from ..keys.public import AnyKey
 from ..values import slotted
 from ..wire import Secret
 from .process import Terminal
@@ -65,8 +66,9 @@ class Gatekeeper:
         """May `user` in without anything?"""
         return False
 
-    async def key(self, user: str, key: PublicKey, peer: Peer, *, signed: bool) -> Answer:
-        """May `key` let `user` in? Without `signed` it is a query; the core checks the signature itself."""
+    async def key(self, user: str, key: AnyKey, peer: Peer, *, signed: bool) -> Answer:
+        """May `key` let `user` in? Without `signed` it is a query; the core checks the signature itself.
+        `key` may be a certificate, which is to be judged: `Certificate.objection`."""
         return False
 
     async def password(self, user: str, password: Secret, peer: Peer, new: Secret | None) -> Answer:
@@ -116,7 +118,7 @@ class KnownUsers(Gatekeeper):
         }
         self.methods = ("publickey",) * bool(self._keys) + ("password",) * bool(self._passwords)
 
-    async def key(self, user: str, key: PublicKey, peer: Peer, *, signed: bool) -> Answer:
+    async def key(self, user: str, key: AnyKey, peer: Peer, *, signed: bool) -> Answer:
         return key in self._keys.get(user, ())
 
     async def password(self, user: str, password: Secret, peer: Peer, new: Secret | None) -> Answer:

@@ -55,7 +55,7 @@ class HostKeyUpdate:
         self._seen = True
         blobs = [item.key for item in body.keys]
         offered = usable_keys(blobs, connection.core.policy.host_key_algorithms)
-        if not offered or connection.host_key not in offered:
+        if not offered or connection.host_key.plain not in offered:
             return
         try:
             known = sum((read_known_hosts(file) for file in self._files), KnownHosts())

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 from ..crypto.signatures import PublicKey, key_type_of
 from ..errors import ConfigError, HostKeyRefused, SSHError, UsageError
 from ..keys.known_hosts import Entry, Kind, KnownHosts, Verdict, format_entry, host_name
+from ..keys.public import AnyKey
 from ..system.replacing import append_line
 from ..values import slotted
 from ..wire import visible
@@ -142,12 +143,13 @@ class Trust:
         """Whether the host's key was known by one of `files`, or taken by a person."""
         return self.vouched or (self.found is not None and Path(self.found.source) in files)
 
-    def knows(self, key: PublicKey) -> bool:
+    def knows(self, key: AnyKey) -> bool:
         """Whether `key` is the host's, by what is known already: nobody is asked, and nothing is written."""
-        return self._verdict(key).kind is Kind.KNOWN
+        return self._verdict(key.plain).kind is Kind.KNOWN
 
-    async def judge(self, key: PublicKey, address: str, state: Callable[..., None]) -> bool | HostKeyRefused:
+    async def judge(self, key: AnyKey, address: str, state: Callable[..., None]) -> bool | HostKeyRefused:
         """The verdict on `key`; `state` hears it as the record `host_key_verdict`."""
+        key = key.plain
         verdict = self._verdict(key)
         entry = verdict.entry
         if verdict.kind is Kind.UNKNOWN:  # the host's own line may be among them

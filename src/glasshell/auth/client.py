@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from ..crypto.signatures import PublicKey
+from ..crypto.signatures import plain_algorithm
 from ..errors import AuthenticationFailed, LimitExceeded, ProtocolViolation, SSHError, UsageError
 from ..events import (
     Attempt,
@@ -26,6 +26,7 @@ from ..events import (
     PromptText,
     SignatureNeeded,
 )
+from ..keys.public import AnyKey
 from ..messages.auth import (
     HOSTBOUND,
     HostboundRequest,
@@ -340,7 +341,10 @@ class ClientAuth:
         announced = self._port.extensions.get("server-sig-algs")  # RFC 8308 §3.1
         theirs = None if announced is None else announced.split(b",")
         for algorithm in offer.algorithms or policy.pubkey_algorithms:
-            if fits(offer.key, algorithm, policy) and (theirs is None or algorithm.encode() in theirs):
+            if not fits(offer.key, algorithm, policy):
+                continue
+            # What a certificate is signed with is announced by its plain name (OpenSSH).
+            if theirs is None or plain_algorithm(algorithm).encode() in theirs:
                 return algorithm
         return None
 
@@ -353,17 +357,18 @@ class ClientAuth:
         self._tell_key("auth_key_accepted", offer)
         self._sign(offer.key, algorithm)
 
-    def _sign(self, key: PublicKey, algorithm: str) -> None:
+    def _sign(self, key: AnyKey, algorithm: str) -> None:
         self._listen()
         body = self._key_request(key, algorithm)
         method = HOSTBOUND if isinstance(body, HostboundRequest) else PUBLICKEY
         request = UserauthRequest(self._user, CONNECTION, method, body)
         if hub := self._port.hub:
             hub.state("auth_signing", algorithm=algorithm, fingerprint=key.fingerprint())
-        question = SignatureNeeded(key, algorithm, signed_data(self._port.session_id, request))
+        data = signed_data(self._port.session_id, request)
+        question = SignatureNeeded(key, plain_algorithm(algorithm), data)
         self._port.ask(question, lambda signature: self._send_signed(method, body, signature))
 
-    def _key_request(self, key: PublicKey, algorithm: str) -> KeyRequest:
+    def _key_request(self, key: AnyKey, algorithm: str) -> KeyRequest:
         """Host-bound where the server announced it, so that an agent can tell where a login leads."""
         if self._port.extensions.get(HOSTBOUND_EXTENSION) == b"0":
             return HostboundRequest(True, algorithm, key.blob, self._port.host_key.blob, b"")

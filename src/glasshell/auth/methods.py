@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from ..crypto.signatures import PublicKey
+from ..keys.public import AnyKey
 from ..messages.auth import HostboundRequest, PublickeyRequest, UserauthRequest
 from ..policy import Policy
 from ..wire import string
@@ -44,7 +44,7 @@ def signed_data(session_id: bytes, request: UserauthRequest) -> bytes:
     return string(session_id) + empty.encode()[: -len(string(b""))]
 
 
-def fits(key: PublicKey, algorithm: str, policy: Policy) -> bool:
+def fits(key: AnyKey, algorithm: str, policy: Policy) -> bool:
     """Whether `policy` takes signatures of `key` by `algorithm`."""
-    short = key.type == "ssh-rsa" and key.bits < policy.min_rsa_bits
+    short = key.plain.type == "ssh-rsa" and key.bits < policy.min_rsa_bits
     return algorithm in key.algorithms and algorithm in policy.pubkey_algorithms and not short

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ..crypto.signatures import PublicKey
+from ..crypto.signatures import PublicKey, key_type_of
 from ..errors import KeyFormatError, LimitExceeded, ProtocolViolation, ServiceNotAvailable, UsageError
 from ..events import (
     Authenticated,
@@ -24,6 +24,7 @@ from ..events import (
     Question,
     Verdict,
 )
+from ..keys.public import AnyKey, read_key
 from ..messages.auth import (
     HostboundRequest,
     KeyboardInteractiveRequest,
@@ -45,7 +46,7 @@ from ..messages.transport import ServiceAccept, ServiceRequest
 from ..transport.port import Port
 from ..transport.rules import Handler, Phase
 from ..values import replace, slotted
-from ..wire import visible
+from ..wire import string, visible
 from .methods import CONNECTION, MAX_PASSWORD, METHODS, NONE, USERAUTH, KeyRequest, fits, signed_data
 
 Done = Callable[[str, str, tuple[Any, ...]], None]
@@ -65,7 +66,7 @@ class _Step:
 
     user: str
     method: str
-    key: PublicKey | None = None
+    key: AnyKey | None = None
 
 
 class ServerAuth:
@@ -106,7 +107,7 @@ class ServerAuth:
         """Messages of the client that were judged."""
         self._attempts = 0
         self._failures = 0
-        self._last_key: PublicKey | None = None
+        self._last_key: AnyKey | None = None
 
     @property
     def passed(self) -> tuple[Any, ...]:
@@ -210,20 +211,25 @@ class ServerAuth:
         else:
             self._port.ask(question, lambda verdict: self._answer_query(step, body, verdict), hold=True)
 
-    def _read_key(self, body: KeyRequest) -> PublicKey | None:
+    def _read_key(self, body: KeyRequest) -> AnyKey | None:
         """The key of a request, or None where policy, the blob itself or the host key is against it."""
         policy = self._port.policy
-        if body.algorithm not in policy.pubkey_algorithms:
-            return None  # before its blob is parsed: what is not allowed does no harm (OpenSSH 10.5)
+        key_type = key_type_of(body.algorithm) or ""
+        # Before its blob is parsed: what is not allowed, by either name, does no harm (OpenSSH 10.5).
+        if body.algorithm not in policy.pubkey_algorithms or not body.public_key.startswith(
+            string(key_type.encode())
+        ):
+            return None
         if isinstance(body, HostboundRequest) and body.host_key != self._port.host_key.blob:
             return None
         key = self._last_key
         if key is None or key.blob != body.public_key:  # it was read for the query before
             try:
-                key = self._last_key = PublicKey.from_blob(body.public_key, prove=False)
+                key = self._last_key = read_key(body.public_key, prove=False)
             except KeyFormatError:
                 return None
-        return key if fits(key, body.algorithm, policy) else None
+        by_authority = isinstance(key, PublicKey) or key.signature_algorithm in policy.ca_signature_algorithms
+        return key if by_authority and fits(key, body.algorithm, policy) else None
 
     def _answer_query(self, step: _Step, body: KeyRequest, verdict: Any) -> None:
         """A query grants nothing: nothing of it is kept (CVE-2024-45337)."""
@@ -237,8 +243,12 @@ class ServerAuth:
         assert isinstance(body, KeyRequest)
         assert step.key is not None
         data = signed_data(self._port.session_id, request)
-        accepted = _verdict(verdict).accepted
-        if accepted and not step.key.verify(body.algorithm, body.signature or b"", data):
+        told, key = _verdict(verdict), step.key
+        verify = told.verify_required or (not isinstance(key, PublicKey) and key.verify_required)
+        if told.accepted and not key.verify(
+            body.algorithm, body.signature or b"", data,
+            touch_required=told.touch_required, verify_required=verify,
+        ):  # fmt: skip
             return self._refuse(step)
         self._settle(step, verdict)
 

@@ -135,12 +135,12 @@ Measure = Callable[[float], Result]
 def candidates() -> list[tuple[str, str, Measure]]:
     """(group, name, measure) of every row of the registry, in its order."""
     from ..crypto.registry import Kind, find, names
-    from ..crypto.signatures import SIGNATURE_ALGORITHMS
+    from ..crypto.signatures import SIGNING_ALGORITHMS
 
     found: list[tuple[str, str, Measure]] = []
     for name in names(Kind.KEX):
         found.append(("kex", name, _bind(_kex, find(Kind.KEX, name))))
-    for name in SIGNATURE_ALGORITHMS:
+    for name in SIGNING_ALGORITHMS:
         found.append(("signatures", name, _bind(_signature, name)))
     for name in names(Kind.CIPHER):
         found.append(("ciphers", name, _bind(_cipher, find(Kind.CIPHER, name))))

@@ -20,6 +20,7 @@ from .compression import Compressor, Decompressor
 from .groups import rfc3526
 from .key_exchange import KeyExchange
 from .packet_ciphers import Mac, Opener, Sealer
+from .signatures import certified_name
 
 Role = Literal["client", "server"]
 Encoding = Literal["mpint", "string"]
@@ -116,6 +117,8 @@ class CompressionAlgorithm(Algorithm):
 _DEFAULT, _ON_REQUEST = Status.DEFAULT, Status.ON_REQUEST
 _DH_NOTE = "costs a server much and a client nothing, and is leaving the libraries"
 _ECDSA_NOTE = "gives its key away where a nonce is weak"
+_SK_CLAUSE = "OpenSSH PROTOCOL.u2f"
+_SK_NOTE = "inside a security key"
 
 
 def _ecdh(
@@ -152,6 +155,12 @@ def _host_key(name: str, clause: str, note: str = "", offered_by: tuple[Role, ..
     )
 
 
+def _certified(row: Algorithm) -> Algorithm:
+    return _host_key(
+        certified_name(row.name), "OpenSSH PROTOCOL.certkeys", "with a certificate", row.offered_by
+    )
+
+
 def _gcm(bits: int) -> CipherAlgorithm:
     return CipherAlgorithm(
         name=f"aes{bits}-gcm@openssh.com", status=_DEFAULT, clause="RFC 5647; OpenSSH PROTOCOL 1.6",
@@ -176,6 +185,18 @@ def _mac(bits: int, *, etm: bool) -> MacAlgorithm:
         hash_name=f"sha{bits}", key_size=bits // 8, tag_size=bits // 8, etm=etm,
     )
 
+
+_HOST_KEYS: Final = (
+    _host_key("ssh-ed25519", "RFC 8709"),
+    _host_key("rsa-sha2-512", "RFC 8332 3"),
+    _host_key("rsa-sha2-256", "RFC 8332 3"),
+    _host_key("ecdsa-sha2-nistp256", "RFC 5656 3", _ECDSA_NOTE, CLIENT),
+    _host_key("ecdsa-sha2-nistp384", "RFC 5656 3", _ECDSA_NOTE, CLIENT),
+    _host_key("ecdsa-sha2-nistp521", "RFC 5656 3", _ECDSA_NOTE, CLIENT),
+    _host_key("sk-ssh-ed25519@openssh.com", _SK_CLAUSE, _SK_NOTE),
+    _host_key("sk-ecdsa-sha2-nistp256@openssh.com", _SK_CLAUSE, _SK_NOTE, CLIENT),
+    _host_key("webauthn-sk-ecdsa-sha2-nistp256@openssh.com", _SK_CLAUSE, "of a browser", CLIENT),
+)
 
 ALGORITHMS: Final[tuple[Algorithm, ...]] = (
     _hybrid("mlkem768x25519-sha256", "sha256", "RFC 10042", key_exchange.Hybrid),
@@ -204,12 +225,9 @@ ALGORITHMS: Final[tuple[Algorithm, ...]] = (
         name="diffie-hellman-group-exchange-sha256", status=_ON_REQUEST, hash_name="sha256", context="gex",
         public="mpint", clause="RFC 4419", note=_DH_NOTE, factory=key_exchange.group_exchange,
     ),
-    _host_key("ssh-ed25519", "RFC 8709"),
-    _host_key("rsa-sha2-512", "RFC 8332 3"),
-    _host_key("rsa-sha2-256", "RFC 8332 3"),
-    _host_key("ecdsa-sha2-nistp256", "RFC 5656 3", _ECDSA_NOTE, CLIENT),
-    _host_key("ecdsa-sha2-nistp384", "RFC 5656 3", _ECDSA_NOTE, CLIENT),
-    _host_key("ecdsa-sha2-nistp521", "RFC 5656 3", _ECDSA_NOTE, CLIENT),
+    *_HOST_KEYS,
+    # OpenSSH has these first; who knows an authority puts them there, and nobody else has any use for them.
+    *map(_certified, _HOST_KEYS),
     _gcm(256),
     _gcm(128),
     CipherAlgorithm(

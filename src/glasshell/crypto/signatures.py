@@ -1,11 +1,13 @@
 """Keys that sign: the blobs of public keys, signatures made and checked.
 
-RFC 4253 §6.6 (the shape of both blobs), RFC 5656 (ECDSA), RFC 8332 (RSA with SHA-2), RFC 8709 (Ed25519).
+RFC 4253 §6.6 (the shape of both blobs), RFC 5656 (ECDSA), RFC 8332 (RSA with SHA-2), RFC 8709 (Ed25519),
+OpenSSH PROTOCOL.u2f (keys inside security keys: checked here, made and used by their hardware).
 What the crypto library below does not check is checked here: Ed25519 points of small order or in a
 second encoding, compressed EC points, the sizes of RSA keys. A `PublicKey` that exists passed all of it.
 
 A key type ("ssh-rsa") names the blob of a key; a signature algorithm ("rsa-sha2-512") names how it signs.
-For all but RSA the two names are equal.
+For all but RSA the two names are equal. Either has a second name where the key comes with a certificate
+(`keys.certificate`), which signs no differently.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from ..errors import CryptoError, KeyFormatError, MalformedMessage, UsageError
 from ..values import field, slotted
-from ..wire import Reader, mpint, string
+from ..wire import Reader, mpint, string, uint32
 
 __all__ = [
-    "KEY_TYPES", "MAX_RSA_BITS", "MIN_RSA_BITS", "SIGNATURE_ALGORITHMS", "PrivateKey", "PublicKey",
-    "algorithms_for", "key_type_of",
+    "CERTIFIED", "KEY_TYPES", "MAX_RSA_BITS", "MIN_RSA_BITS", "SIGNATURE_ALGORITHMS", "SIGNING_ALGORITHMS",
+    "SIGNING_TYPES", "PrivateKey", "PublicKey", "algorithms_for", "certified_name", "key_type_of",
+    "plain_algorithm",
 ]  # fmt: skip
 
 MIN_RSA_BITS: Final = 2048
@@ -60,6 +63,13 @@ class _Scheme(Generic[Pub, Priv]):
     def encode(self, public: Pub) -> bytes:
         """What follows the type in a key blob."""
         raise NotImplementedError
+
+    def check(self, public: Pub, algorithm: str, reader: Reader, data: bytes, flags: int) -> None:
+        """Verifies what follows the algorithm in a signature blob; `flags`: those that a security key must
+        have set. Raises InvalidSignature or MalformedMessage."""
+        signature = reader.string()
+        reader.done()
+        self.verify(public, algorithm, signature, data)
 
     def verify(self, public: Pub, algorithm: str, signature: bytes, data: bytes) -> None:
         """Raises InvalidSignature, or MalformedMessage, unless `signature` is one of `data`."""
@@ -249,34 +259,134 @@ class _Rsa(_Scheme[rsa.RSAPublicKey, rsa.RSAPrivateKey]):
         return rsa.generate_private_key(65537, bits)
 
 
+_PRESENT: Final = 0x01
+_VERIFIED: Final = 0x04
+_ATTESTED_DATA: Final = 0x40
+_EXTENSION_DATA: Final = 0x80
+"""Flags of an authenticator's data (WebAuthn §6.1), which PROTOCOL.u2f takes over."""
+
+MAX_APPLICATION: Final = 1024
+"""Longest application of a security key taken, in bytes; there is hardly any but "ssh:"."""
+
+
+class _SecurityKey(_Scheme[tuple[Any, bytes], Any]):
+    """OpenSSH PROTOCOL.u2f: a key of another scheme that never leaves its hardware, with the name of the
+    application that it was made for. The handle is the public key and that name."""
+
+    def __init__(self, inner: _Scheme[Any, Any], type: str, *more: str) -> None:
+        self.inner = inner
+        self.type = type
+        self.label = f"{inner.label}-SK"
+        self.algorithms = (type, *more)
+
+    def decode(self, reader: Reader) -> tuple[tuple[Any, bytes], int]:
+        public, bits = self.inner.decode(reader)
+        application = reader.string()
+        if len(application) > MAX_APPLICATION or b"\0" in application:
+            raise KeyFormatError("a security key whose application is no name", clause="OpenSSH PROTOCOL.u2f")
+        return (public, application), bits
+
+    def prove(self, public: tuple[Any, bytes]) -> None:
+        self.inner.prove(public[0])
+
+    def encode(self, public: tuple[Any, bytes]) -> bytes:
+        return self.inner.encode(public[0]) + string(public[1])
+
+    def check(
+        self, public: tuple[Any, bytes], algorithm: str, reader: Reader, data: bytes, flags: int
+    ) -> None:
+        signature, given, counter = reader.string(), reader.byte(), reader.uint32()
+        extensions = b""
+        if algorithm.startswith("webauthn-"):
+            data, extensions = _client_data(reader, given, data)
+        reader.done()
+        if given & flags != flags:
+            raise InvalidSignature
+        key, application = public
+        signed = b"".join((
+            hashlib.sha256(application).digest(), bytes((given,)), uint32(counter), extensions,
+            hashlib.sha256(data).digest(),
+        ))  # fmt: skip
+        self.inner.verify(key, self.inner.type, signature, signed)
+
+    def sign(self, private: Any, algorithm: str, data: bytes) -> bytes:
+        raise UsageError(f"{self.type} signs inside its security key alone")
+
+    def generate(self, bits: int | None) -> Any:
+        raise UsageError(f"{self.type} is made inside a security key", hint="ssh-keygen -t ed25519-sk")
+
+
+def _client_data(reader: Reader, flags: int, data: bytes) -> tuple[bytes, bytes]:
+    """What a browser had signed in place of `data`, which has to stand in it, and the extensions."""
+    origin, wrapped, extensions = reader.string(), reader.string(), reader.string()
+    challenge = base64.urlsafe_b64encode(data).rstrip(b"=")
+    begin = b'{"type":"webauthn.get","challenge":"%s","origin":"%s"' % (challenge, origin)
+    flags_fit = not flags & _ATTESTED_DATA and bool(flags & _EXTENSION_DATA) == bool(extensions)
+    if b'"' in origin or not flags_fit or not wrapped.startswith(begin):
+        raise InvalidSignature
+    return wrapped, extensions
+
+
+_ED25519: Final = _Ed25519()
+_NISTP256: Final = _Ecdsa("nistp256", ec.SECP256R1(), hashes.SHA256())
+
 _SCHEMES: Final[dict[str, _Scheme[Any, Any]]] = {
     scheme.type: scheme
     for scheme in (
-        _Ed25519(),
-        _Ecdsa("nistp256", ec.SECP256R1(), hashes.SHA256()),
+        _ED25519,
+        _NISTP256,
         _Ecdsa("nistp384", ec.SECP384R1(), hashes.SHA384()),
         _Ecdsa("nistp521", ec.SECP521R1(), hashes.SHA512()),
         _Rsa(),
+        _SecurityKey(_ED25519, "sk-ssh-ed25519@openssh.com"),
+        _SecurityKey(_NISTP256, "sk-ecdsa-sha2-nistp256@openssh.com",
+                     "webauthn-sk-ecdsa-sha2-nistp256@openssh.com"),
     )
-}
+}  # fmt: skip
 
 KEY_TYPES: Final = tuple(_SCHEMES)
-"""Every key type that can be read, in order of preference."""
+"""Every key type that can be read, certificates aside, in order of preference."""
+
+SIGNING_TYPES: Final = tuple(name for name, s in _SCHEMES.items() if not isinstance(s, _SecurityKey))
+"""The key types that are made, and sign, here: without hardware."""
 
 _TYPE_OF: Final = {name: scheme.type for scheme in _SCHEMES.values() for name in scheme.algorithms}
 
 SIGNATURE_ALGORITHMS: Final = tuple(_TYPE_OF)
 """Every signature algorithm, in order of preference."""
 
+SIGNING_ALGORITHMS: Final = tuple(name for name, key_type in _TYPE_OF.items() if key_type in SIGNING_TYPES)
+"""Those of the types that sign here."""
+
+
+def certified_name(name: str) -> str:
+    """The second name of a key type or algorithm, for keys with a certificate (OpenSSH PROTOCOL.certkeys)."""
+    return f"{name.removesuffix('@openssh.com')}-cert-v01@openssh.com"
+
+
+CERTIFIED: Final = {certified_name(name): name for name in KEY_TYPES}
+"""The key types of certificates, each with that of the key in it."""
+
+_PLAIN: Final = {certified_name(name): name for name in SIGNATURE_ALGORITHMS}
+
+
+def plain_algorithm(algorithm: str) -> str:
+    """The name that `algorithm` has inside a signature: its own, or that without the certificate."""
+    return _PLAIN.get(algorithm, algorithm)
+
 
 def algorithms_for(key_type: str) -> tuple[str, ...]:
     """The signature algorithms of a key type, best first; empty for a type not known (RFC 8332 §2)."""
+    if key_type in CERTIFIED:
+        return tuple(map(certified_name, _SCHEMES[CERTIFIED[key_type]].algorithms))
     scheme = _SCHEMES.get(key_type)
     return scheme.algorithms if scheme else ()
 
 
 def key_type_of(algorithm: str) -> str | None:
     """The key type that `algorithm` signs with, or None for an algorithm not known."""
+    if algorithm in _PLAIN:
+        return certified_name(_TYPE_OF[_PLAIN[algorithm]])
     return _TYPE_OF.get(algorithm)
 
 
@@ -324,25 +434,40 @@ class PublicKey:
 
     @property
     def label(self) -> str:
-        """The type as OpenSSH says it to people: ED25519, RSA, ECDSA."""
+        """The type as OpenSSH says it to people: ED25519, RSA, ECDSA, ED25519-SK, ECDSA-SK."""
         return _SCHEMES[self.type].label
 
-    def verify(self, algorithm: str, signature: bytes, data: bytes) -> bool:
+    @property
+    def plain(self) -> PublicKey:
+        """The key without a certificate: itself."""
+        return self
+
+    @property
+    def application(self) -> str:
+        """What a security key was made for, mostly "ssh:"; empty for a key that is in none."""
+        in_hardware = isinstance(_SCHEMES[self.type], _SecurityKey)
+        return self._handle[1].decode("utf-8", "surrogateescape") if in_hardware else ""
+
+    def verify(
+        self, algorithm: str, signature: bytes, data: bytes, *, touch_required: bool = True,
+        verify_required: bool = False,
+    ) -> bool:  # fmt: skip
         """Whether `signature` is this key's signature of `data` by `algorithm`.
 
         `signature` is the whole blob of RFC 4253 §6.6: the algorithm's name, then the signature. The
         name inside has to be `algorithm`, so that a peer cannot swap in a weaker hash (RFC 8332 §3.2).
+        A security key must say that it was touched, unless the caller can do without (`touch_required`);
+        with `verify_required` that it verified who touched it, by a PIN or a finger (OpenSSH PROTOCOL.u2f).
         Never raises: what cannot be read is not a signature.
         """
         if algorithm not in self.algorithms:
             return False
+        flags = _PRESENT * touch_required | _VERIFIED * verify_required
         try:
             reader = Reader(signature)
-            name, inner = reader.string(), reader.string()
-            reader.done()
-            if name != algorithm.encode():
+            if reader.string() != algorithm.encode():
                 return False
-            _SCHEMES[self.type].verify(self._handle, algorithm, inner, data)
+            _SCHEMES[self.type].check(self._handle, algorithm, reader, data, flags)
         except (MalformedMessage, InvalidSignature, ValueError):
             return False
         return True
@@ -394,13 +519,13 @@ class PrivateKey:
 
     @classmethod
     def generate(cls, key_type: str, bits: int | None = None, comment: str = "") -> PrivateKey:
-        """A new key of `key_type`, one of KEY_TYPES; `bits` is for RSA (default 3072).
+        """A new key of `key_type`, one of SIGNING_TYPES; `bits` is for RSA (default 3072).
 
-        Raises UsageError for a type or size not known.
+        Raises UsageError for a type or size not known, and for one that only hardware makes.
         """
         scheme = _SCHEMES.get(key_type)
         if scheme is None:
-            raise UsageError(f'no key type "{key_type}"; there are {", ".join(KEY_TYPES)}')
+            raise UsageError(f'no key type "{key_type}"; there are {", ".join(SIGNING_TYPES)}')
         return cls(scheme.generate(bits), comment)
 
     def sign(self, algorithm: str, data: bytes) -> bytes:

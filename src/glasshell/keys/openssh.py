@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from ..crypto.signatures import KEY_TYPES, PrivateKey, PublicKey
+from ..crypto.signatures import KEY_TYPES, SIGNING_TYPES, PrivateKey, PublicKey
 from ..errors import KeyFormatError, MalformedMessage, PassphraseError, UsageError
 from ..wire import Reader, Secret, mpint, string, uint32, visible
 from . import pem
@@ -153,6 +153,11 @@ def _read(data: bytes, passphrase: Secret | None) -> PrivateKey:
     if count != 1:
         raise KeyFormatError(f"a file of {count} private keys; it has to hold one")
     public = PublicKey.from_blob(reader.string())
+    if public.type not in SIGNING_TYPES:
+        raise KeyFormatError(
+            f"private keys of type {public.type} are not supported: they sign in their security key",
+            hint="add it to an agent: ssh-add FILE",
+        )
     sealed = reader.string()
     cipher = _CIPHERS.get(cipher_name)
     if cipher is None:

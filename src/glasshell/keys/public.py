@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ..crypto.signatures import KEY_TYPES, PublicKey
+from ..crypto.signatures import CERTIFIED, KEY_TYPES, PublicKey
 from ..errors import KeyFormatError, MalformedMessage
 from ..wire import Reader, visible
 
+if TYPE_CHECKING:
+    from .certificate import Certificate
+
 __all__ = [
-    "MAX_FILE", "as_text", "decode_base64", "decode_blob", "dump_public_key", "load_public_key", "parse_key",
-    "split_word",
+    "MAX_FILE", "AnyKey", "as_text", "decode_base64", "decode_blob", "dump_public_key", "load_key",
+    "load_public_key", "parse_any_key", "parse_key", "read_key", "split_word",
 ]  # fmt: skip
+
+AnyKey: TypeAlias = "PublicKey | Certificate"
+"""A key with or without a certificate. `plain` is the key without it, of either."""
 
 MAX_FILE: Final = 1 << 20
 """Largest file of one key that is read, in bytes."""
@@ -60,6 +66,26 @@ def decode_blob(key_type: str, text: str) -> bytes:
     return blob
 
 
+def read_key(blob: bytes, *, prove: bool = True) -> AnyKey:
+    """The key in `blob`, with a certificate where its type says so; `prove` as in `PublicKey.from_blob`.
+
+    Raises KeyFormatError for what is no sound key, and for a certificate that its authority did not sign.
+    """
+    head = blob[4:72]
+    if head[: int.from_bytes(blob[:4], "big")].endswith(b"-cert-v01@openssh.com"):
+        from .certificate import Certificate  # late: most connections meet none
+
+        return Certificate.from_blob(blob)
+    return PublicKey.from_blob(blob, prove=prove)
+
+
+def parse_any_key(key_type: str, text: str) -> AnyKey:
+    """As `parse_key`, of certificates too."""
+    if key_type not in CERTIFIED:
+        return parse_key(key_type, text)
+    return read_key(decode_blob(key_type, text))
+
+
 def parse_key(key_type: str, text: str) -> PublicKey:
     """The key of type `key_type` whose blob is `text` in base64. Raises KeyFormatError."""
     if key_type not in KEY_TYPES:
@@ -72,6 +98,17 @@ def load_public_key(text: str | bytes) -> tuple[PublicKey, str]:
 
     Raises KeyFormatError for anything that is not such a line, or more than MAX_FILE bytes.
     """
+    key_type, encoded, comment = _first_line(text)
+    return parse_key(key_type, encoded), comment
+
+
+def load_key(text: str | bytes) -> tuple[AnyKey, str]:
+    """As `load_public_key`, of a certificate (`FILE-cert.pub`) too."""
+    key_type, encoded, comment = _first_line(text)
+    return parse_any_key(key_type, encoded), comment
+
+
+def _first_line(text: str | bytes) -> tuple[str, str, str]:
     if len(text) > MAX_FILE:
         raise KeyFormatError(f"a public key file of {len(text)} bytes; {MAX_FILE} are allowed")
     for line in as_text(text).split("\n"):
@@ -84,11 +121,11 @@ def load_public_key(text: str | bytes) -> tuple[PublicKey, str]:
         encoded, comment = split_word(rest)
         if not encoded:
             raise KeyFormatError("a line that is not `type base64 comment`")
-        return parse_key(key_type, encoded), comment
+        return key_type, encoded, comment
     raise KeyFormatError("a public key file without a key")
 
 
-def dump_public_key(key: PublicKey, comment: str = "") -> str:
+def dump_public_key(key: AnyKey, comment: str = "") -> str:
     """`key` as the line of a `.pub` file, with its line feed.
 
     Raises KeyFormatError where the comment has a line feed or another control character.

@@ -18,9 +18,10 @@ from ..crypto.kdf import derive
 from ..crypto.key_exchange import KeyExchange
 from ..crypto.packet_ciphers import Opener, Sealer
 from ..crypto.registry import KexAlgorithm, Kind, find, make_opener, make_sealer
-from ..crypto.signatures import PublicKey, key_type_of
+from ..crypto.signatures import PublicKey, key_type_of, plain_algorithm
 from ..errors import CryptoError, HostKeyRefused, KeyFormatError, ProtocolViolation
 from ..events import Negotiated
+from ..keys.public import AnyKey, read_key
 from ..messages import kex as messages
 from ..messages.declare import Message
 from ..policy import Policy
@@ -41,13 +42,16 @@ class Send:
 class Trust:
     """Step: ask whether this host key is the server's, then call `trusted`."""
 
-    key: PublicKey
+    key: AnyKey
     algorithm: str
 
 
 @slotted(frozen=True)
 class Sign:
-    """Step: have `data` signed with the host key, then call `signed`."""
+    """Step: have `data` signed with the host key, then call `signed`.
+
+    A certificate changes nothing for who signs: key and algorithm are the plain ones.
+    """
 
     key: PublicKey
     algorithm: str
@@ -174,8 +178,8 @@ class Exchange:
     negotiated: Negotiated
     transcript: Transcript
     session_id: bytes | None = None
-    host_key: PublicKey | None = None
-    host_keys: Sequence[PublicKey] = ()
+    host_key: AnyKey | None = None
+    host_keys: Sequence[AnyKey] = ()
     log_keys: bool = False
     expected: int = 0
     """The number of the method's message that the peer must send next; 0: none."""
@@ -233,7 +237,7 @@ class Exchange:
         """The server's host key has signed the exchange hash."""
         assert self._keys is not None
         assert self.host_key is not None
-        if not self.host_key.verify(self.negotiated.host_key, signature, self._keys.h):
+        if not self._verified(self.host_key, signature, self._keys.h):
             # One faulty RSA signature gives the key away to whoever sees it pass (Boneh, DeMillo, Lipton).
             raise CryptoError("the signature made with the host key does not verify; it was not sent")
         q_s = self._field(self._q_s)
@@ -260,7 +264,7 @@ class Exchange:
         self._q_s = self._octets(getattr(reply, self._family.q_s))
         log = self._finish(key, self._kem, self._kem.finish(self._q_s))
         assert self._keys is not None
-        if not key.verify(self.negotiated.host_key, reply.signature, self._keys.h):
+        if not self._verified(key, reply.signature, self._keys.h):
             raise HostKeyRefused(
                 "the server's signature of the key exchange does not verify",
                 hint="Somebody in between, or a broken server: do not go on.",
@@ -268,9 +272,9 @@ class Exchange:
         self.host_key = key
         return [*log, Trust(key, self.negotiated.host_key)]
 
-    def _read_host_key(self, blob: bytes) -> PublicKey:
+    def _read_host_key(self, blob: bytes) -> AnyKey:
         try:
-            key = PublicKey.from_blob(blob)
+            key = read_key(blob)
         except KeyFormatError as error:
             raise HostKeyRefused(f"the server's host key cannot be used: {error}", hint=error.hint) from None
         if key.type != key_type_of(self.negotiated.host_key):
@@ -278,7 +282,7 @@ class Exchange:
                 f"{self.negotiated.host_key} was agreed on, but the host key is of type {key.type}",
                 clause="RFC 4253 7.1",
             )
-        if key.type == "ssh-rsa" and key.bits < self.policy.min_rsa_bits:
+        if key.plain.type == "ssh-rsa" and key.bits < self.policy.min_rsa_bits:
             raise HostKeyRefused(
                 f"the server's RSA key has {key.bits} bits; {self.policy.min_rsa_bits} are asked for",
                 hint="Give the server a new key, or allow shorter ones with -o RequiredRSASize=N.",
@@ -307,9 +311,13 @@ class Exchange:
         log = self._finish(key, kem, k)
         assert self._keys is not None
         self.host_key = key
-        return [*log, Sign(key, algorithm, self._keys.h)]
+        return [*log, Sign(key.plain, plain_algorithm(algorithm), self._keys.h)]
 
     # --- both
+
+    def _verified(self, key: AnyKey, signature: bytes, h: bytes) -> bool:
+        """Whether the host key has signed. Nobody stands beside a host to touch its security key."""
+        return key.verify(self.negotiated.host_key, signature, h, touch_required=False)
 
     def _octets(self, value: int | bytes) -> bytes:
         return wire.mpint_body(value) if isinstance(value, int) else value
@@ -317,7 +325,7 @@ class Exchange:
     def _field(self, octets: bytes) -> Any:
         return octets if self._row.public == "string" else int.from_bytes(octets, "big", signed=True)
 
-    def _finish(self, key: PublicKey, kem: KeyExchange, k: Secret) -> list[Log]:
+    def _finish(self, key: AnyKey, kem: KeyExchange, k: Secret) -> list[Log]:
         h = exchange_hash(self._row.hash_name, self.transcript, key.blob, self._gex, self._q_c, self._q_s, k)
         self._keys = Keys(self._row.hash_name, k, h, self.session_id or h, self.negotiated)
         self._kem = None

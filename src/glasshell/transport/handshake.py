@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ..crypto.registry import Kind, find
-from ..crypto.signatures import PublicKey, algorithms_for
+from ..crypto.signatures import algorithms_for
 from ..errors import (
     DeadlineExceeded,
     HostKeyRefused,
@@ -23,6 +23,7 @@ from ..errors import (
     UsageError,
 )
 from ..events import HandshakeDone, HostKeyOffered, HostKeySignatureNeeded, Negotiated
+from ..keys.public import AnyKey
 from ..messages.declare import lookup
 from ..messages.transport import Extension, ExtInfo, KexInit, NewKeys
 from ..wire import Secret
@@ -49,11 +50,11 @@ def _held(wanted: tuple[str, ...], key_types: tuple[str, ...]) -> tuple[str, ...
 class Handshake:
     """The key exchanges of one connection. `transport` does the sending, asking and dispatching."""
 
-    def __init__(self, transport: Transport, host_keys: Sequence[PublicKey]) -> None:
+    def __init__(self, transport: Transport, host_keys: Sequence[AnyKey]) -> None:
         self._t = transport
         self._host_keys = tuple(host_keys)
         self.session_id: bytes | None = None
-        self.host_key: PublicKey | None = None
+        self.host_key: AnyKey | None = None
         self.negotiated: Negotiated | None = None
         self.strict = False
         self.offered = ("", "")
@@ -266,7 +267,7 @@ class Handshake:
         self._t.round_trip = min(self._t.round_trip, self._t.now - self._asked)
         self._asked = -inf
 
-    def _on_host_key(self, key: PublicKey, algorithm: str) -> None:
+    def _on_host_key(self, key: AnyKey, algorithm: str) -> None:
         assert self.exchange is not None
         if self._t.hub:
             self._t.hub.state(

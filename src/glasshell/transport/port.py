@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ..crypto.signatures import PublicKey
 from ..errors import SSHError
 from ..events import Event, Negotiated, Question
+from ..keys.public import AnyKey
 from ..messages.declare import Message
 from ..observe.hub import Hub
 from ..policy import Policy
@@ -36,7 +36,7 @@ class Port(Protocol):
         """The algorithms of the latest key exchange."""
 
     @property
-    def host_key(self) -> PublicKey:
+    def host_key(self) -> AnyKey:
         """The server's host key."""
 
     @property

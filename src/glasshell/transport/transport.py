@@ -11,7 +11,6 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from ..crypto.registry import Kind, find
-from ..crypto.signatures import PublicKey
 from ..errors import (
     ConnectionLost,
     Disconnected,
@@ -23,6 +22,7 @@ from ..errors import (
     UsageError,
 )
 from ..events import Closed, DebugMessage, Event, HandshakeDone, Negotiated, PrefaceLine, Question
+from ..keys.public import AnyKey
 from ..messages.declare import Message, message_name
 from ..messages.transport import (
     Debug,
@@ -103,7 +103,7 @@ class Transport:
 
     def __init__(
         self, policy: Policy, owner: Owner, *, random: Callable[[int], bytes], hub: Hub | None = None,
-        host_keys: Sequence[PublicKey] = (),
+        host_keys: Sequence[AnyKey] = (),
     ) -> None:  # fmt: skip
         self.policy = policy
         self.role: Role = policy.role
@@ -153,7 +153,7 @@ class Transport:
         return self.kex.negotiated
 
     @property
-    def host_key(self) -> PublicKey:
+    def host_key(self) -> AnyKey:
         """The server's host key. Raises UsageError before it is known."""
         if self.kex.host_key is None:
             raise UsageError("the host key is not known yet")
