@@ -74,4 +74,5 @@ class Token:
         signed += extensions + digest
         if self.kind == ED25519:
             return bytes(self.private.sign(signed))
-        return b"".join(map(mpint, decode_dss_signature(self.private.sign(signed, ec.ECDSA(hashes.SHA256())))))
+        pair = decode_dss_signature(self.private.sign(signed, ec.ECDSA(hashes.SHA256())))
+        return b"".join(map(mpint, pair))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ..crypto.signatures import PublicKey
 from ..keys.authorized_keys import AuthorizedKey
+from ..keys.public import AnyKey
 from ..system.accounts import Account
 from ..system.files import authorized_paths, read_authorized
 from .ways import Candidate, Outcome, Passed, Way
@@ -19,12 +20,14 @@ class KeyWay(Way):
 
     method: ClassVar[str] = "publickey"
 
-    async def key(self, who: Candidate, key: PublicKey, *, signed: bool) -> Outcome:
+    async def key(self, who: Candidate, key: AnyKey, *, signed: bool) -> Outcome:
         if who.account is None:
             return None
-        if any(step.key == key for step in who.passed):
+        if any(step.key is not None and step.key.plain == key.plain for step in who.passed):
             self.gate.note("info", f"refusing previously-used {key.label} key")
             return None
+        if not isinstance(key, PublicKey):
+            return None  # a line of a plain key is none of a certificate's
         entry = self._find(who, who.account, key)
         return None if entry is None else Passed(entry.permissions, _shown(key), key)
 
@@ -54,7 +57,7 @@ class KeyWay(Way):
         )  # fmt: skip
 
 
-def _shown(key: PublicKey) -> str:
+def _shown(key: AnyKey) -> str:
     """A key as ExposeAuthInfo shows it: type and base64."""
     import base64
 

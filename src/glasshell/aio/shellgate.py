@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ..auth.methods import METHODS, NONE
 from ..auth.steps import Step, Steps, read_lists
 from ..config.options import ServerOptions
-from ..crypto.signatures import PublicKey
 from ..errors import ConfigError, KeyFormatError
 from ..events import Prompts, Verdict
 from ..keys.authorized_keys import Permissions
+from ..keys.public import AnyKey
 from ..messages.connection import Mode
 from ..system import pty
 from ..system.accounts import (
@@ -97,7 +97,7 @@ class AccountGatekeeper(Gatekeeper):
         # would be waited for at every login.
         return Verdict(False)
 
-    async def key(self, user: str, key: PublicKey, peer: Peer, *, signed: bool) -> Verdict:
+    async def key(self, user: str, key: AnyKey, peer: Peer, *, signed: bool) -> Verdict:
         return _only_verdict(
             await self._judge("publickey", user, peer, lambda way, who: way.key(who, key, signed=signed))
         )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ..auth.steps import Step
 from ..config.options import ServerOptions
-from ..crypto.signatures import PublicKey
 from ..events import Prompts
 from ..keys.authorized_keys import Permissions
+from ..keys.public import AnyKey
 from ..system.accounts import Account, is_root
 from ..values import slotted
 from ..wire import Secret
@@ -38,7 +38,7 @@ class Passed:
 
     permissions: Permissions = EVERYTHING
     shown: str = ""
-    key: PublicKey | None = None
+    key: AnyKey | None = None
     keep: Any = None
 
 
@@ -51,7 +51,7 @@ class Admission:
     permissions: Permissions = EVERYTHING
     step: Step = Step("publickey")
     shown: str = ""
-    key: PublicKey | None = None
+    key: AnyKey | None = None
     keep: Any = None
 
 
@@ -87,7 +87,7 @@ class Way:
     def __init__(self, gate: AccountGatekeeper) -> None:
         self.gate = gate
 
-    async def key(self, who: Candidate, key: PublicKey, *, signed: bool) -> Outcome:
+    async def key(self, who: Candidate, key: AnyKey, *, signed: bool) -> Outcome:
         """publickey: is this one of theirs? The core checks the signature itself, after a yes."""
         return None
 
