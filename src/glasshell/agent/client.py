@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError, LimitExceeded, MalformedMessage, ProtocolViolation, RequestFailed
+from ..keys.public import AnyKey, read_key
 from ..messages.declare import Message
 from ..values import slotted
 from ..wire import Reader, string
@@ -34,11 +34,11 @@ M = TypeVar("M", bound=Message)
 
 @slotted(frozen=True)
 class Identity:
-    """One key the agent holds. `key` is None for a kind that is not supported here."""
+    """One key the agent holds. `key`, a certificate too, is None for a kind that is not supported here."""
 
     blob: bytes
     comment: str
-    key: PublicKey | None
+    key: AnyKey | None
 
 
 def frame(message: Message) -> bytes:
@@ -114,7 +114,7 @@ def parse_identities(message: bytes) -> tuple[Identity, ...]:
 
 def _identity(blob: bytes, comment: str) -> Identity:
     try:
-        return Identity(blob, comment, PublicKey.from_blob(blob))
+        return Identity(blob, comment, read_key(blob))
     except KeyFormatError:
         return Identity(blob, comment, None)
 

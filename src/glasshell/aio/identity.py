@@ -10,12 +10,13 @@ from typing import Final, TypeAlias
 from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import KeyFormatError, PassphraseError, SSHError
 from ..keys.openssh import load_private_key
-from ..keys.public import MAX_FILE, load_public_key
+from ..keys.public import MAX_FILE, AnyKey, load_public_key
 from ..values import slotted
 from ..wire import Secret
 from .agent import Agent
 
-__all__ = ["DEFAULT_FILES", "AskPassphrase", "Identity", "KeyLike", "State", "collect", "read_identity"]
+__all__ = ["DEFAULT_FILES", "AskPassphrase", "Identity", "KeyLike", "State", "collect", "read_identity",
+           "read_private_file"]  # fmt: skip
 
 DEFAULT_FILES: Final = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 """Where a user's keys are, in the order in which ssh(1) tries them."""
@@ -35,7 +36,7 @@ class Identity:
     `source` is the file, "agent" or "given"; `explicit` whether the user named it.
     """
 
-    key: PublicKey | None
+    key: AnyKey | None
     source: str
     explicit: bool = False
     private: PrivateKey | None = None
@@ -58,7 +59,7 @@ class Identity:
             return self.private
         if self.file is None:
             raise KeyFormatError("there is no file with this private key")
-        data = _read_private(self.file)
+        data = read_private_file(self.file)
         for attempt in range(PASSPHRASE_TRIES + 1):
             try:
                 self.private = load_private_key(data, passphrase)
@@ -85,7 +86,7 @@ def read_identity(item: KeyLike, *, explicit: bool) -> Identity:
     try:
         found.key = _public_beside(path)
         if found.key is None:
-            found.private = load_private_key(_read_private(path))
+            found.private = load_private_key(read_private_file(path))
             found.key = found.private.public
     except PassphraseError:
         pass  # what is in the file shows once its turn has come and the passphrase is there
@@ -107,7 +108,8 @@ def _public_beside(path: Path) -> PublicKey | None:
     return None
 
 
-def _read_private(path: Path) -> bytes:
+def read_private_file(path: Path) -> bytes:
+    """The bytes of a file with a private key. Raises OSError, KeyFormatError where others can read it."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         # ssh(1) does not use a private key that others can read.

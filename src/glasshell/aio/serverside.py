@@ -244,7 +244,7 @@ def _keys(paths: Sequence[str]) -> list[PublicKey]:
         if identity.key is None:
             why = identity.problem or "its public half is needed: the .pub file"
             raise UsageError(f"{visible(path)}: {why}")
-        found.append(identity.key)
+        found.append(identity.key.plain)
     return found
 
 

@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "ssh": "log in to a server, or run a command there",
     "sshd": "serve logins",
     "keygen": "make, show and change keys",
+    "agent": "hold keys for ssh, and sign with them",
+    "add": "give keys to an agent, list them and take them back",
     "inspect": "the SSH connections of a capture file, decrypted where there are keys",
     "strace": "run ssh under strace, and show its connections",
     "ps": "every SSH connection of this machine",

@@ -24,36 +24,54 @@ MAX_ANSWER: Final = 4096
 # ---- questions
 
 
-async def ask(prompt: str, *, echo: bool = False) -> Secret | None:
-    """The line that is typed after `prompt`; None where there is no terminal, or at its end (^D).
+async def ask(prompt: str, *, echo: bool = False, stdin: bool = False) -> Secret | None:
+    """The line that is typed after `prompt`; None where nobody can be asked, or at the end (^D).
 
-    The loop goes on meanwhile. Without `echo` what is typed is not seen.
+    The loop goes on meanwhile. Without `echo` what is typed is not seen. Where SSH_ASKPASS has it so, or
+    there is no terminal, its program is asked instead. `stdin`: as ssh-add(1) asks, whose standard input
+    may be a pipe with the answer: that is no terminal, and comes last.
     """
+    if (stdin and not os.isatty(0)) or "SSH_ASKPASS_REQUIRE" in os.environ:
+        from ..aio import askpass
+
+        if askpass.preferred() or (stdin and not os.isatty(0) and askpass.allowed()):
+            return await askpass.ask(prompt)
     with _question(prompt, echo) as descriptor:
-        if descriptor is None:
-            return None
-        os.set_blocking(descriptor, False)
-        line = bytearray()
-        while not line.endswith(b"\n"):
-            await _readable(descriptor)
-            try:
-                data = os.read(descriptor, MAX_ANSWER)
-            except BlockingIOError:
-                continue
-            if not _append(line, data):
-                break
-        return _answer(line)
+        if descriptor is not None:
+            return await _typed(descriptor)
+    from ..aio import askpass
+
+    if askpass.allowed():
+        return await askpass.ask(prompt)
+    return _piped(prompt) if stdin else None
 
 
-def ask_now(prompt: str, *, echo: bool = False) -> Secret | None:
+def ask_now(prompt: str, *, echo: bool = False, stdin: bool = False) -> Secret | None:
     """As `ask`, for programs without a loop."""
-    with _question(prompt, echo) as descriptor:
-        if descriptor is None:
-            return None
-        line = bytearray()
-        while not line.endswith(b"\n") and _append(line, os.read(descriptor, MAX_ANSWER)):
-            pass
-        return _answer(line)
+    return asyncio.run(ask(prompt, echo=echo, stdin=stdin))
+
+
+async def _typed(descriptor: int) -> Secret | None:
+    os.set_blocking(descriptor, False)
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        await _readable(descriptor)
+        try:
+            data = os.read(descriptor, MAX_ANSWER)
+        except BlockingIOError:
+            continue
+        if not _append(line, data):
+            break
+    return _answer(line)
+
+
+def _piped(prompt: str) -> Secret | None:
+    """A line of standard input, byte by byte: what follows it is the next question's."""
+    os.write(2, prompt.encode("utf-8", "surrogateescape"))
+    line = bytearray()
+    while not line.endswith(b"\n") and _append(line, os.read(0, 1)):
+        pass
+    return _answer(line)
 
 
 def _append(line: bytearray, data: bytes) -> bool:

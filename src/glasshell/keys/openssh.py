@@ -26,7 +26,10 @@ from ..wire import Reader, Secret, mpint, string, uint32, visible
 from . import pem
 from .public import MAX_FILE
 
-__all__ = ["DEFAULT_ROUNDS", "MAX_ROUNDS", "dump_private_key", "load_private_key"]
+__all__ = [
+    "DEFAULT_ROUNDS", "MAX_ROUNDS", "dump_private_key", "load_private_key", "private_fields",
+    "private_from_fields",
+]  # fmt: skip
 
 MAX_ROUNDS: Final = 2048
 """Most rounds of bcrypt_pbkdf taken from a file: more is a file that wants to stop the program."""
@@ -311,3 +314,19 @@ def _armor(data: bytes) -> bytes:
     text = base64.b64encode(data)
     lines = [text[i : i + _COLUMNS] for i in range(0, len(text), _COLUMNS)]
     return b"\n".join([b"-----BEGIN " + _LABEL + b"-----", *lines, b"-----END " + _LABEL + b"-----", b""])
+
+
+# ---- as agents are given keys
+
+
+def private_from_fields(key_type: str, reader: Reader) -> PrivateKey:
+    """The private key whose fields, without the type, come next: as in the private section (RFC 9987 §3.2).
+
+    Raises KeyFormatError, MalformedMessage. No comment is read.
+    """
+    return PrivateKey(_read_handle(key_type, reader))
+
+
+def private_fields(key: PrivateKey) -> bytes:
+    """The fields of a private key without its type: what `private_from_fields` reads."""
+    return _private_fields(key)[len(string(key.public.type.encode())) :]
