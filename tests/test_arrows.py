@@ -67,6 +67,7 @@ STANDARD: dict[str, set[str]] = dict.fromkeys(NO_IO, SYSTEM_ROOMS) | {
     "asyncio": {"aio", "testing", "cli"},
     "logging": {"views"},
     "rich": {"views", "cli"},
+    "dns": {"aio"},
     "dpkt": {"capture"},
     "pyroute2": {"system"},
     "psutil": {"system"},

@@ -69,7 +69,7 @@ from .recorder import Recorder
 from .rotation import HostKeyUpdate
 from .speculation import IN_TURNS, Speculation
 from .tasks import deadline
-from .trust import DEFAULT_FILES, AskHostKey, KnownHostsLike, Strict, Trust
+from .trust import DEFAULT_FILES, USUAL, AskHostKey, HostChecks, KnownHostsLike, Strict, Trust
 
 __all__ = ["Connection", "connect"]
 
@@ -506,7 +506,7 @@ def connect(
     ask_host_key: AskHostKey | None = None, asking: Asking | None = None, order: Sequence[str] | None = None,
     policy: Policy | None = None, deadline: float | None = CONNECT_SECONDS, sinks: Sequence[Sink] = (),
     on_banner: Callable[[str], None] | None = None, family: int = 0, bind: str = "",
-    sock: socket.socket | None = None, memory: Memory | None = PROCESS,
+    sock: socket.socket | None = None, memory: Memory | None = PROCESS, checks: HostChecks = USUAL,
 ) -> Connecting:  # fmt: skip
     """Connects to an SSH server and logs in: `async with connect(...) as connection`, or `await` it.
 
@@ -515,7 +515,8 @@ def connect(
     it that `keys` names), `password`, and `asking`: whom to ask for the rest. In OpenSSH's order, or `order`.
 
     Whether it is the right server: `known_hosts` and `strict`, as StrictHostKeyChecking; `ask_host_key`
-    decides about a new host where `strict` is "ask". `alias` is looked up instead of `host`.
+    decides about a new host where `strict` is "ask". `alias` is looked up instead of `host`; `checks` is
+    what else ssh_config(5) can ask for: revoked keys, DNS, a command, the address.
 
     How: `policy` (algorithms, limits), `deadline` in seconds for everything up to the login, None for no
     limit; `sinks` hear every record; `family` and `bind` as socket's; `sock`: a socket that is connected.
@@ -533,12 +534,10 @@ def connect(
         state = recorder.state
         trust = Trust(
             host, port, known_hosts=known_hosts, strict=strict, alias=alias, ask=ask_host_key,
-            warn=asking.warn if asking else None,
+            warn=asking.warn if asking else None, checks=checks,
         )  # fmt: skip
         settings = policy or _usual_policy()
         speculation = None
-        if memory is not None and sock is None:  # a socket of the caller's cannot be had twice
-            speculation = Speculation(memory, trust, settings, name, state, fixed=_fixed(policy))
 
         async def attempt() -> Connection:
             login = Login(
@@ -557,6 +556,9 @@ def connect(
 
         try:
             async with _deadline(deadline, f"connecting to {host} port {port}"):
+                await trust.prepare(state)
+                if memory is not None and sock is None:  # a socket of the caller's cannot be had twice
+                    speculation = Speculation(memory, trust, settings, name, state, fixed=_fixed(policy))
                 connection = await (speculation.connect(attempt) if speculation else attempt())
                 recorder.pack()
         except SSHError as error:

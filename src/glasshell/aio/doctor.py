@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ..config.ssh_config import ClientOptions
 from ..connection.requests import pty_req
@@ -19,7 +19,6 @@ from ..errors import CannotConnect, DeadlineExceeded, HostKeyRefused, SSHError, 
 from ..explain.failure import Explanation, explain_story
 from ..explain.steps import Step, Steps
 from ..explain.story import Story
-from ..keys.known_hosts import Kind, Verdict
 from ..messages.connection import SessionOpen
 from ..observe.hub import Sink
 from ..observe.record import MessageRecord, Record, StateRecord
@@ -32,7 +31,7 @@ from .process import Process, program
 from .recorder import Recorder
 from .streams import Reader
 from .tasks import deadline, together
-from .trust import Trust
+from .trust import Found, Trust
 
 __all__ = ["Doctor"]
 
@@ -293,9 +292,8 @@ class Looking(Trust):
     def order(self, algorithms: Sequence[str]) -> tuple[str, ...]:
         return tuple(algorithms) if self._ordered else super().order(algorithms)
 
-    async def _decide(self, verdict: Verdict, address: str) -> tuple[str, bool | HostKeyRefused]:
-        refused = self.strict == "yes" or (self.strict == "ask" and self._nobody)
-        if verdict.kind is Kind.UNKNOWN and not refused:
-            self.restricted = "the host key is not known, so nothing secret goes there"
-            return "unknown", True
-        return await super()._decide(verdict, address)
+    async def _new(self, found: Found, *more: Any) -> tuple[str, bool | HostKeyRefused]:
+        if self.strict == "yes" or (self.strict == "ask" and self._nobody):
+            return await super()._new(found, *more)
+        self.restricted = "the host key is not known, so nothing secret goes there"
+        return "unknown", True

@@ -14,7 +14,7 @@ from ..keys.known_hosts import KnownHosts
 from ..keys.rotation import Rotation, compare, proven, rewrite, usable_keys
 from ..messages.connection import HostKeyBlob, Hostkeys, HostkeysProve, HostkeysProveReply
 from ..system.replacing import replace_file
-from .trust import Trust, label_of, read_known_hosts
+from .trust import Trust, read_known_hosts
 
 if TYPE_CHECKING:
     from .client import Connection
@@ -102,7 +102,7 @@ class HostKeyUpdate:
         connection.link.state(
             "host_keys_changed",
             added=tuple(f"{key.label} {key.fingerprint()}" for key in found.new),
-            removed=tuple(f"{label_of(entry)} {entry.fingerprint}" for entry in found.gone),
+            removed=tuple(f"{entry.label} {entry.fingerprint}" for entry in found.gone),
         )
         if self._ask is None:
             self._write(found)
@@ -117,7 +117,7 @@ class HostKeyUpdate:
         lines = ["The server has updated its host keys.",
                  "These changes were verified by the server's existing trusted key."]  # fmt: skip
         lines += [f"Learned new hostkey: {key.label} {key.fingerprint()}" for key in found.new]
-        lines += [f"Deprecating obsolete hostkey: {label_of(e)} {e.fingerprint}" for e in found.gone]
+        lines += [f"Deprecating obsolete hostkey: {e.label} {e.fingerprint}" for e in found.gone]
         if await self._ask("\n".join([*lines, "Accept updated hostkeys? (yes/no): "])):
             self._write(found)
 

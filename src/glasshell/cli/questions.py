@@ -42,14 +42,16 @@ class Questions:
             self._state("answered", what=what)
 
     async def _host_key(self, new: NewHostKey) -> bool:
-        prompt = f"{new.text}\nAre you sure you want to continue connecting (yes/no/[fingerprint])? "
+        prompt = f"{new.text}\n{new.question}"
         while (said := await self._ask("host key", prompt, echo=True)) is not None:
             answer = said.text().strip()
-            if answer.lower() == "yes" or answer == new.key.fingerprint():
+            if answer.lower() == "yes" or (answer and answer == new.fingerprint):
                 return True
-            if answer.lower() == "no":
+            if answer.lower() in ("no", ""):
                 return False
-            prompt = "Please type 'yes', 'no' or the fingerprint: "
+            prompt = "Please type 'yes', 'no' or the fingerprint: " if new.fingerprint else (
+                "Please type 'yes' or 'no': "
+            )
         return False
 
     async def _host_keys(self, prompt: str) -> bool:

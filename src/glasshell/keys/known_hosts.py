@@ -11,24 +11,28 @@ from __future__ import annotations
 import base64
 import enum
 import hashlib
-import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ..crypto.signatures import KEY_TYPES, PublicKey
 from ..errors import KeyFormatError, MalformedMessage, UsageError
 from ..values import slotted
 from ..wire import Reader, visible
-from .patterns import match_list
-from .public import BLANKS, as_text, decode_base64, decode_blob, split_word
+from .hostlines import HASHED, MARKERS, hash_host, key_label, matches
+from .public import BLANKS, AnyKey, as_text, decode_base64, decode_blob, split_word
 
-__all__ = ["BadLine", "Entry", "Kind", "KnownHosts", "Verdict", "format_entry", "host_name"]
+__all__ = [
+    "BadLine", "Entry", "Kind", "KnownHosts", "Verdict", "format_entry", "host_name", "judge", "lookup_name",
+]  # fmt: skip
 
 MAX_HOST: Final = 1025
 """Longest host name that is looked up or written, in bytes: the system's NI_MAXHOST."""
 
-_MARKERS: Final = frozenset({"@cert-authority", "@revoked"})
-_HASHED: Final = "|1|"
+_FIELDS: Final = {"ssh-ed25519": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 4}
+"""Strings in the blob of a key; three in all others."""
+
+AUTHORITY: Final = "@cert-authority"
+REVOKED: Final = "@revoked"
 
 
 @slotted(frozen=True)
@@ -51,7 +55,12 @@ class Entry:
     @property
     def hashed(self) -> bool:
         """Whether the host's name is hidden."""
-        return self.hosts.startswith(_HASHED)
+        return self.hosts.startswith(HASHED)
+
+    @property
+    def label(self) -> str:
+        """The kind of the key, as OpenSSH says it to people."""
+        return key_label(self.key_type) or self.key_type
 
     @property
     def fingerprint(self) -> str:
@@ -68,10 +77,7 @@ class Entry:
 
     def names(self, name: str) -> bool:
         """Whether this line is about `name`, a `host_name`."""
-        if not self.hashed:
-            return match_list(name, self.hosts.split(","))
-        salt, digest = (decode_base64(part) for part in self.hosts[len(_HASHED) :].split("|"))
-        return hmac.compare_digest(hmac.digest(salt, name.encode("utf-8", "surrogateescape"), "sha1"), digest)
+        return matches(self.hosts, name)
 
 
 @slotted(frozen=True)
@@ -96,18 +102,45 @@ class Kind(enum.Enum):
 class Verdict:
     """What known_hosts says about the key a host has shown.
 
-    `entry` is the line that decided: the one with this key (KNOWN, REVOKED), or the one with another key
-    (CHANGED; of the same type where there is one). `entries` are all lines that name the host's keys.
+    `entry` is the line that decided: the one with this key, or with the authority of this certificate
+    (KNOWN, REVOKED), or the one with another key (CHANGED; of the same type where there is one). `entries`
+    are all lines that name the host's keys.
     """
 
     kind: Kind
     host: str
-    key: PublicKey
+    key: AnyKey
     entry: Entry | None
     entries: tuple[Entry, ...]
 
 
-def _lookup_name(host: str, port: int) -> str:
+def judge(entries: Sequence[Entry], host: str, key: AnyKey) -> Verdict:
+    """What `entries`, all lines about `host`, say about `key`.
+
+    A certificate is KNOWN by a line with its authority, UNKNOWN without; whether it holds is not looked at.
+    A key that is not the known one is CHANGED also where it is of another type: who can show a key of a type
+    not seen before would otherwise pass for a new host (OpenSSH hostfile.c does the same).
+    """
+    plain = tuple(entry for entry in entries if not entry.marker)
+    blobs = {key.blob, key.plain.blob}
+    wanted, marker, known = key.blob, "", plain
+    if not isinstance(key, PublicKey):
+        wanted, marker, known = key.authority.blob, AUTHORITY, ()
+        blobs.add(wanted)
+    for entry in entries:
+        if entry.marker == REVOKED and entry.blob in blobs:
+            return Verdict(Kind.REVOKED, host, key, entry, plain)
+    for entry in entries:
+        if entry.marker == marker and entry.blob == wanted:
+            return Verdict(Kind.KNOWN, host, key, entry, plain)
+    if not known:
+        return Verdict(Kind.UNKNOWN, host, key, None, plain)
+    same_type = (entry for entry in known if entry.key_type == key.type)
+    return Verdict(Kind.CHANGED, host, key, next(same_type, known[0]), plain)
+
+
+def lookup_name(host: str, port: int = 22) -> str:
+    """The name by which `host` is looked up: in lower case, `[host]:port` where the port is not 22."""
     name = host.lower()
     return name if port == 22 else f"[{name}]:{port}"
 
@@ -122,23 +155,26 @@ def host_name(host: str, port: int = 22) -> str:
         raise UsageError(f"no host name for known_hosts: {len(host)} characters, port {port}")
     if not host.isprintable() or any(c in " ,*?!|#@[]\"'\\" for c in host):
         raise UsageError(f'"{visible(host)}" is no host name for known_hosts')
-    return _lookup_name(host, port)
+    return lookup_name(host, port)
 
 
 def format_entry(
-    host: str, port: int, key: PublicKey, *, hashed: bool = False, salt: bytes = b"", comment: str = ""
-) -> str:
+    host: str, port: int, key: PublicKey, *, hashed: bool = False, salt: bytes = b"", comment: str = "",
+    address: str = "",
+) -> str:  # fmt: skip
     """The line that makes `key` known for the host, with its line feed.
 
-    With `hashed` the name is hidden under `salt`, 20 random bytes. Raises UsageError for a host name
-    that `host_name` refuses, a salt of another length, a comment of more than one line.
+    `address` is named beside the host. With `hashed` the name is hidden under `salt`, 20 random bytes, and
+    an address needs a line of its own. Raises UsageError for a host name that `host_name` refuses, a salt of
+    another length, a comment of more than one line.
     """
     name = host_name(host, port)
     if hashed:
-        if len(salt) != 20:
-            raise UsageError(f"a salt of {len(salt)} bytes; a hashed host takes 20")
-        parts = (salt, hmac.digest(salt, name.encode("utf-8", "surrogateescape"), "sha1"))
-        name = _HASHED + "|".join(base64.b64encode(part).decode() for part in parts)
+        if len(salt) != 20 or address:
+            raise UsageError(f"a salt of {len(salt)} bytes; a hashed host takes 20, and no address")
+        name = hash_host(name, salt)
+    elif address:
+        name += f",{host_name(address, port)}"
     if comment and not comment.isprintable():
         raise UsageError("a comment with control characters")
     words = [name, key.type, base64.b64encode(key.blob).decode(), comment]
@@ -175,36 +211,25 @@ class KnownHosts:
 
     def lookup(self, host: str, port: int = 22) -> tuple[Entry, ...]:
         """Every line about the host, with every marker, in the order of the files."""
-        name = _lookup_name(host, port)
+        name = lookup_name(host, port)
         if len(name) > MAX_HOST + 8:
             return ()
         return tuple(entry for entry in self.entries if entry.names(name))
 
-    def check(self, host: str, port: int, key: PublicKey) -> Verdict:
-        """What the files say about `key` for the host.
+    def check(self, host: str, port: int, key: AnyKey) -> Verdict:
+        """What the files say about `key` for the host: see `judge`."""
+        return judge(self.lookup(host, port), host, key)
 
-        A key that is not the known one is CHANGED also where it is of another type: who can show a key
-        of a type not seen before would otherwise pass for a new host (OpenSSH hostfile.c does the same).
-        """
-        matches = self.lookup(host, port)
-        plain = tuple(entry for entry in matches if not entry.marker)
-        for entry in matches:
-            if entry.marker == "@revoked" and entry.blob == key.blob:
-                return Verdict(Kind.REVOKED, host, key, entry, plain)
-        for entry in plain:
-            if entry.blob == key.blob:
-                return Verdict(Kind.KNOWN, host, key, entry, plain)
-        if not plain:
-            return Verdict(Kind.UNKNOWN, host, key, None, ())
-        same_type = (entry for entry in plain if entry.key_type == key.type)
-        return Verdict(Kind.CHANGED, host, key, next(same_type, plain[0]), plain)
+    def has_authority(self, host: str, port: int = 22) -> bool:
+        """Whether a line says who signs the host's certificates."""
+        return any(entry.marker == AUTHORITY for entry in self.lookup(host, port))
 
     def known_key_types(self, host: str, port: int = 22) -> tuple[str, ...]:
         """The types of the host's known keys, each once: the client asks for these first, so that
         a known host is not taken for a changed one."""
         return tuple(dict.fromkeys(entry.key_type for entry in self.lookup(host, port) if not entry.marker))
 
-    def other_names(self, key: PublicKey) -> Iterator[Entry]:
+    def other_names(self, key: AnyKey) -> Iterator[Entry]:
         """The lines, for whatever host, that have this key: shown when a host is new."""
         return (entry for entry in self.entries if entry.blob == key.blob and not entry.marker)
 
@@ -213,7 +238,7 @@ def _parse_line(line: str, source: str, number: int) -> Entry:
     marker = ""
     hosts, rest = split_word(line)
     if hosts.startswith("@"):
-        if hosts not in _MARKERS:
+        if hosts not in MARKERS:
             raise KeyFormatError(f'the unknown marker "{visible(hosts)}"')
         marker = hosts
         hosts, rest = split_word(rest)
@@ -243,7 +268,7 @@ def _check_blob(key_type: str, blob: bytes) -> None:
         return
     reader = Reader(blob)
     try:
-        for _ in range(2 if key_type == "ssh-ed25519" else 3):
+        for _ in range(_FIELDS.get(key_type, 3)):
             reader.string()
         reader.done()
     except MalformedMessage:

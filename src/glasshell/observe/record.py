@@ -142,10 +142,15 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "host_key": ("the server's host key, its signature of the exchange hash verified",
                  "type algorithm fingerprint bits"),
     "host_key_verdict": (
-        "whether the host key is trusted; `how`: known, added, unknown, declined, changed, revoked; `known`"
-        " is the fingerprint of the key that was expected, `others` are other names of the key shown",
+        "whether the host key is trusted; `how`: known, by-host (known under another port), authority (by its"
+        " certificate), dns, localhost, added, unknown, declined, changed, address (its address has another"
+        " key), revoked, failed; `known` is the fingerprint of the key that was expected, `others` are other"
+        " names of the key shown",
         "accepted how host file line known others",
     ),
+    "sshfp": ("what DNS says of the host key (RFC 4255); `secure`: validated, by a resolver that is trusted",
+              "host found matching secure problem"),
+    "known_hosts_command": ("KnownHostsCommand has said which keys are known", "reason keys bad"),
     "host_keys_changed": (
         "the server has proved that it has other host keys than known_hosts: type and fingerprint of each",
         "added removed",

@@ -115,6 +115,7 @@ class TransportLines:
             "kex_waiting": self.kex_waiting,
             "host_key": self.host_key,
             "host_key_verdict": self.host_key_verdict,
+            "sshfp": self.sshfp,
             "keys_installed": self.keys_installed,
             "kex_done": self.kex_done,
             "host_keys_changed": self.host_keys_changed,
@@ -277,12 +278,30 @@ class TransportLines:
             yield debug2(f"verify_host_key: server host key {self.key[0]} {fingerprint} matches cached key")
 
     def host_key_verdict(self, f: Any) -> Lines:
-        if f.get("how") != "known":
+        how = f.get("how")
+        if how == "localhost":
+            yield debug1("Forcing accepting of host key for loopback/localhost.")
+        if how not in ("known", "by-host", "authority"):
             return
         host = text_of(f.get("host") or self.story.host_and_port)
-        yield debug1(f"Host '{host}' is known and matches the {self.key[0]} host key.")
+        if how == "by-host":
+            yield debug1("checking without port identifier")
+            host = host.removeprefix("[").partition("]")[0]
+        what, found = ("certificate", "CA key") if how == "authority" else ("key", "key")
+        yield debug1(f"Host '{host}' is known and matches the {self.key[0]} host {what}.")
         if f.get("file"):
-            yield debug1(f"Found key in {text_of(f['file'])}:{f.get('line')}")
+            yield debug1(f"Found {found} in {text_of(f['file'])}:{f.get('line')}")
+        if how == "by-host":
+            yield debug1("found matching key w/out port")
+
+    def sshfp(self, f: Any) -> Lines:
+        if f.get("problem"):
+            yield debug1(text_of(f["problem"]))
+            return
+        how = "secure" if f.get("secure") else "insecure"
+        yield debug1(f"found {f.get('found')} {how} fingerprints in DNS")
+        match = "matching" if f.get("matching") else "mismatching"
+        yield debug1(f"{match} host key fingerprint found in DNS")
 
     def keys_installed(self, f: Any) -> Lines:
         sent, seq = bool(f.get("sent")), f.get("seq")
