@@ -138,7 +138,7 @@ def test_what_is_not_served_is_refused() -> None:
                 await connection.open_tcp("192.0.2.1", 1)
             assert caught.value.reason == 1
             with pytest.raises(RequestFailed):
-                await connection.forward_remote("192.0.2.1", 0, "127.0.0.1", 1)
+                await connection.forward_remote(("192.0.2.1", 0), ("127.0.0.1", 1))
             request = StreamlocalForward("/tmp/x")
             granted, _ = await connection.global_request("streamlocal-forward@openssh.com", request)
             assert not granted
@@ -447,7 +447,7 @@ def test_forwarding_passes_both_ends_on(way: str) -> None:
         target = echo.sockets[0].getsockname()[1]
         async with serving() as server, connecting(server.port) as connection:
             forward = connection.forward_local if way == "local" else connection.forward_remote
-            async with await forward("127.0.0.1", 0, "127.0.0.1", target) as listener:
+            async with await forward(("127.0.0.1", 0), ("127.0.0.1", target)) as listener:
                 sizes = (0, 1, 3_000_000)
                 answers = await asyncio.gather(*(_through(listener.port, b"x" * size) for size in sizes))
                 assert [len(answer) for answer in answers] == list(sizes)
@@ -485,7 +485,7 @@ def test_a_forwarding_to_nowhere_closes_the_socket_that_came() -> None:
             with pytest.raises(ChannelOpenFailed, match="Connection refused") as caught:
                 await connection.open_tcp("127.0.0.1", port)
             assert caught.value.reason == 2
-            async with await connection.forward_local("127.0.0.1", 0, "127.0.0.1", port) as listener:
+            async with await connection.forward_local(("127.0.0.1", 0), ("127.0.0.1", port)) as listener:
                 reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
                 with contextlib.suppress(ConnectionResetError):
                     assert await reader.read() == b""

@@ -118,9 +118,9 @@ def test_forwardings_through_sshd(sshd: OpenSSHServer, keys: Keys) -> None:
 
     async def main() -> None:
         async with connecting(sshd, keys) as connection:
-            async with await connection.forward_local("127.0.0.1", 0, "127.0.0.1", port) as local:
+            async with await connection.forward_local(("127.0.0.1", 0), ("127.0.0.1", port)) as local:
                 assert (await banner(local.port)).startswith(b"SSH-2.0-OpenSSH")
-            async with await connection.forward_remote("localhost", 0, "127.0.0.1", port) as remote:
+            async with await connection.forward_remote(("localhost", 0), ("127.0.0.1", port)) as remote:
                 assert (await banner(remote.port)).startswith(b"SSH-2.0-OpenSSH")
             async with await connection.open_tcp("127.0.0.1", port) as channel:
                 assert (await channel.reader.readline()).startswith(b"SSH-2.0-OpenSSH")

@@ -49,7 +49,7 @@ def test_a_local_port(name: str, server: Servers, keys: Keys) -> None:
             echo() as port,
             connect(server(name).target, keys, policy=policy, sinks=[exchanges]) as connection,
         ):
-            async with await connection.forward_local(LOOPBACK, 0, LOOPBACK, port) as listener:
+            async with await connection.forward_local((LOOPBACK, 0), (LOOPBACK, port)) as listener:
                 answers = await asyncio.gather(*(there_and_back(listener.port, data) for data in many))
                 assert answers == many
             assert await refuses(listener.port)
@@ -64,7 +64,7 @@ def test_a_remote_port(name: str, server: Servers, keys: Keys) -> None:
 
     async def check() -> None:
         async with echo() as port, connect(server(name).target, keys) as connection:
-            async with await connection.forward_remote(LOOPBACK, 0, LOOPBACK, port) as listener:
+            async with await connection.forward_remote((LOOPBACK, 0), (LOOPBACK, port)) as listener:
                 assert listener.port != 0
                 answers = await asyncio.gather(*(there_and_back(listener.port, data) for data in many))
                 assert answers == many
@@ -99,7 +99,7 @@ def test_a_login_through_a_login(name: str, server: Servers, keys: Keys) -> None
         inner = server("openssh-10.6").target
         async with (
             connect(target, keys) as outer,
-            await outer.forward_local(LOOPBACK, 0, LOOPBACK, inner.port) as listener,
+            await outer.forward_local((LOOPBACK, 0), (LOOPBACK, inner.port)) as listener,
             connect(replace(inner, port=listener.port), keys) as connection,
         ):
             assert (await connection.run("echo ok")).stdout == "ok\n"
@@ -116,9 +116,9 @@ def test_where_nobody_listens(name: str, server: Servers, keys: Keys) -> None:
             with pytest.raises(ChannelOpenFailed) as caught:
                 await connection.open_tcp(LOOPBACK, port)
             assert caught.value.reason == 2  # SSH_OPEN_CONNECT_FAILED
-            async with await connection.forward_local(LOOPBACK, 0, LOOPBACK, port) as listener:
+            async with await connection.forward_local((LOOPBACK, 0), (LOOPBACK, port)) as listener:
                 assert await is_hung_up_on(listener.port)
-            async with await connection.forward_remote(LOOPBACK, 0, LOOPBACK, port) as listener:
+            async with await connection.forward_remote((LOOPBACK, 0), (LOOPBACK, port)) as listener:
                 assert await is_hung_up_on(listener.port)
             assert (await connection.run("echo ok")).stdout == "ok\n"
 
@@ -135,6 +135,6 @@ def test_forwarding_that_is_not_allowed(version: str, start: Start, keys: Keys) 
                 await connection.open_tcp(LOOPBACK, server.target.port)
             assert caught.value.reason == 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
             with pytest.raises(RequestFailed, match="remote port forwarding failed for listen port 0"):
-                await connection.forward_remote(LOOPBACK, 0, LOOPBACK, server.target.port)
+                await connection.forward_remote((LOOPBACK, 0), (LOOPBACK, server.target.port))
 
     talk(check())

@@ -20,7 +20,6 @@ from ..errors import (
     AuthenticationFailed,
     ChannelOpenFailed,
     HostKeyRefused,
-    RequestFailed,
     SpeculationFailed,
     SSHError,
     UsageError,
@@ -42,14 +41,11 @@ from ..events import (
     SignatureNeeded,
 )
 from ..messages.connection import (
-    CancelTcpipForward,
+    DirectStreamlocal,
     DirectTcpip,
-    ForwardedTcpip,
     Hostkeys,
     OpenFailure,
     SessionOpen,
-    TcpipForward,
-    TcpipForwardReply,
 )
 from ..messages.declare import Struct
 from ..observe.hub import Sink
@@ -60,12 +56,13 @@ from .agent import Agent, usable
 from .channels import ChannelIO, quiet_future
 from .dial import dial
 from .endpoint import Endpoint
-from .forward import Listener, dial_out, listen_local, pump
+from .forward import PRIVATE, Listener, Place, listen_local
 from .identity import KeyLike
 from .login import Asking, Login
 from .memory import PROCESS, Memory
 from .process import Completed, Process, Terminal, program
 from .recorder import Recorder
+from .remote import Remote
 from .rotation import HostKeyUpdate
 from .speculation import IN_TURNS, Speculation
 from .tasks import deadline
@@ -131,7 +128,7 @@ class Connection(Endpoint):
         self._on_banner = on_banner
         self._address = ""
         self._ready = quiet_future()
-        self._remote: dict[tuple[str, int], tuple[str, int]] = {}
+        self._remote = Remote(self)
 
     def handlers(self) -> dict[type[Event], Callable[[Any], None]]:
         return {
@@ -293,32 +290,38 @@ class Connection(Endpoint):
         self._check_forwarding()
         return await self.open_channel("direct-tcpip", DirectTcpip(host, port, *originator))
 
-    async def forward_local(self, listen_host: str, listen_port: int, host: str, port: int) -> Listener:
-        """-L: listens here, and the server connects each to `host` and `port`. Port 0: see the listener's."""
+    async def open_unix(self, path: str) -> ChannelIO:
+        """A connection from the server to a Unix domain socket there: `reader`, `writer`, `close()`."""
         self._check_forwarding()
-        return await listen_local(self, listen_host, listen_port, host, port)
+        return await self.open_channel("direct-streamlocal@openssh.com", DirectStreamlocal(path))
 
-    async def forward_remote(self, listen_host: str, listen_port: int, host: str, port: int) -> Listener:
-        """-R: the server listens, and each is connected from here to `host` and `port`.
+    async def forward_local(
+        self, listen: Place, to: Place, *, mask: int = PRIVATE, unlink: bool = False
+    ) -> Listener:
+        """-L: listens here, and the server connects each to `to`. Port 0: see the listener's.
 
+        A Unix domain socket is made without the mode bits of `mask`, and with `unlink` in the place of one
+        that is there. Raises CannotConnect where nothing can be bound.
+        """
+        self._check_forwarding()
+        return await listen_local(self, listen, to, mask=mask, unlink=unlink)
+
+    async def forward_dynamic(self, listen: Place) -> Listener:
+        """-D: listens here for SOCKS 4, 4A and 5, and the server connects each to where it wants to go."""
+        self._check_forwarding()
+        return await listen_local(self, listen, None)
+
+    async def forward_remote(
+        self, listen: Place, to: Place | None, *, permit: Callable[[str, int], bool] | None = None
+    ) -> Listener:
+        """-R: the server listens, and each is connected from here to `to`.
+
+        Without `to` each says by SOCKS where it wants to go: as far as `permit` says yes to host and port.
         Raises RequestFailed where the server refuses.
         """
         self._check_forwarding()
         self._numbered = True
-        request = TcpipForward(listen_host, listen_port)
-        granted, reply = await self.global_request("tcpip-forward", request)
-        facts = {"kind": "remote", "listen": f"{listen_host}:{listen_port}", "target": f"{host}:{port}"}
-        self.link.state("forward", **facts, ok=granted)
-        if not granted:
-            raise RequestFailed(f"remote port forwarding failed for listen port {listen_port}")
-        got = listen_port or TcpipForwardReply.decode(reply).port
-        self._remote[listen_host, got] = (host, port)
-
-        async def close() -> None:
-            if self._remote.pop((listen_host, got), None) and not self.closed:
-                await self.global_request("cancel-tcpip-forward", CancelTcpipForward(listen_host, got))
-
-        return Listener(listen_host, got, close)
+        return await self._remote.listen(listen, to, permit)
 
     def _check_forwarding(self) -> None:
         if self.trust.restricted:
@@ -450,26 +453,9 @@ class Connection(Endpoint):
             self._host_keys.take(self, question.body)
 
     def _on_offer(self, question: ChannelOffered) -> None:
-        target = None
-        if isinstance(question.body, ForwardedTcpip):
-            place = self.core.mux.forwards.match(question.body.address, question.body.port)
-            target = self._remote.get(place) if place else None
-        if target is None:
+        if not self._remote.take(question):
             prohibited = OpenFailure.ADMINISTRATIVELY_PROHIBITED.value
             self.link.answer(question, ChannelOpenFailed("nothing here wants that", reason=prohibited))
-            return
-        self.spawn(self._connect_forwarded(question, *target))
-
-    async def _connect_forwarded(self, question: ChannelOffered, host: str, port: int) -> None:
-        try:
-            reader, writer = await dial_out(host, port)
-        except SSHError as error:
-            failed = OpenFailure.CONNECT_FAILED.value
-            self.link.answer(question, ChannelOpenFailed(str(error), reason=failed))
-            return
-        io = self.adopt(question.channel)
-        self.link.answer(question, True)
-        await pump(io, reader, writer)
 
 
 def _one_key(attempts: Sequence[Attempt]) -> str:

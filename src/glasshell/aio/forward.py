@@ -1,33 +1,54 @@
-"""Forwarding: listeners and pumps between sockets and channels (RFC 4254 §7; -L, -R and -W of ssh(1))."""
+"""Forwarding: listeners and pumps between sockets and channels (RFC 4254 §7; -L, -R, -D and -W of ssh(1))."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from ..errors import CannotConnect, SSHError
-from ..messages.connection import DirectTcpip
+from ..connection.socks import REFUSED, Socks
+from ..errors import CannotConnect, DeadlineExceeded, PeerError, SSHError
+from ..messages.connection import DirectStreamlocal, DirectTcpip
+from ..messages.declare import Struct
 from .channels import ChannelIO
 from .dial import reason
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
 
-__all__ = ["Listener", "dial_out", "listen", "listen_local", "pump"]
+__all__ = [
+    "PRIVATE", "Listener", "Place", "ask_target", "close_listener", "dial_out", "finish", "listen",
+    "listen_local", "port_of", "pump", "show",
+]  # fmt: skip
+
+Place: TypeAlias = tuple[str, int] | str
+"""Where something listens, or a connection leads to: host and port, or the path of a Unix domain socket."""
 
 CHUNK: Final = 256 * 1024
 """Bytes that a pump moves at once."""
 
+SOCKS_SECONDS: Final = 30.0
+"""How long a program may take to say by SOCKS where it wants to go."""
+
+PRIVATE: Final = 0o177
+"""What is taken off the mode of a socket in the file system: StreamLocalBindMask of ssh_config(5)."""
+
 
 class Listener:
-    """A listening socket of a forwarding. `port` is the port it has got; closing it lets open ones live."""
+    """A listening socket of a forwarding: its `place`; closing it lets open connections live."""
 
-    def __init__(self, host: str, port: int, close: Callable[[], Awaitable[None]]) -> None:
-        self.host = host
-        self.port = port
+    def __init__(self, place: Place, close: Callable[[], Awaitable[None]]) -> None:
+        self.place = place
         self._close = close
+
+    @property
+    def port(self) -> int:
+        """The port it has got; 0 for a socket in the file system."""
+        return 0 if isinstance(self.place, str) else self.place[1]
 
     async def close(self) -> None:
         """Listens no more."""
@@ -40,14 +61,26 @@ class Listener:
         await self.close()
 
 
-async def pump(io: ChannelIO, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def show(place: Place | None) -> str:
+    """A place for people: `host:port`, or the path; None is where SOCKS asks."""
+    if place is None:
+        return "SOCKS"
+    return place if isinstance(place, str) else f"{place[0]}:{place[1]}"
+
+
+async def pump(
+    io: ChannelIO, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, first: bytes = b"",
+    inward_first: bytes = b"",
+) -> None:  # fmt: skip
     """Moves bytes both ways until the channel is over; each end of one direction is passed on by itself.
 
-    A socket that fails closes the channel; the end of the channel closes the socket.
+    A socket that fails closes the channel; the end of the channel closes the socket. `first` goes to the
+    channel before what is read of the socket, `inward_first` to the socket before what the channel brings.
     """
 
     async def outward() -> None:
         try:
+            io.writer.write(first)
             while data := await reader.read(CHUNK):
                 io.writer.write(data)
                 await io.writer.drain()
@@ -60,6 +93,7 @@ async def pump(io: ChannelIO, reader: asyncio.StreamReader, writer: asyncio.Stre
 
     async def inward() -> None:
         try:
+            writer.write(inward_first)
             while data := await io.reader.read(CHUNK):
                 writer.write(data)
                 await writer.drain()
@@ -83,22 +117,42 @@ async def pump(io: ChannelIO, reader: asyncio.StreamReader, writer: asyncio.Stre
         await asyncio.wait([sending, receiving])
 
 
-async def dial_out(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def finish(io: ChannelIO) -> None:
+    """Ends a channel whose last words are still on their way."""
+    try:
+        io.writer.write_eof()
+        await io.writer.flushed()
+    except SSHError:
+        pass
+    finally:
+        io.close()
+
+
+async def dial_out(place: Place) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to where a forwarding leads. Raises CannotConnect."""
     try:
-        return await asyncio.open_connection(host, port, limit=CHUNK)
-    except (OSError, UnicodeError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise CannotConnect(f"connect to host {host} port {port}: {why}") from error
+        if isinstance(place, str):
+            return await asyncio.open_unix_connection(place, limit=CHUNK)
+        return await asyncio.open_connection(*place, limit=CHUNK)
+    except (OSError, UnicodeError, ValueError) as error:
+        where = f"{place}" if isinstance(place, str) else f"host {place[0]} port {place[1]}"
+        raise CannotConnect(f"connect to {where}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    return reason(error) if isinstance(error, OSError) and error.errno else str(error)
 
 
 async def listen(
-    endpoint: Endpoint, host: str, port: int,
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    endpoint: Endpoint, place: Place | socket.socket,
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], *,
+    mask: int = PRIVATE, unlink: bool = False,
 ) -> asyncio.Server:  # fmt: skip
-    """Listens at `host` ("": every address) and `port` (0: any); `serve` runs as a task of the endpoint.
+    """Listens at `place` (host "": every address; port 0: any), or by a Unix domain socket that is bound;
+    `serve` runs as a task of the endpoint.
 
-    Raises CannotConnect where the address cannot be bound.
+    `mask` and `unlink` (whether a socket that is there already is taken away) are for one in the file
+    system. Raises CannotConnect where nothing can be bound there.
     """
 
     def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,12 +169,34 @@ async def listen(
         endpoint.spawn(work())
 
     try:
+        if not isinstance(place, tuple):
+            bound = bind_path(place, mask=mask, unlink=unlink) if isinstance(place, str) else place
+            return await asyncio.start_unix_server(accepted, sock=bound, limit=CHUNK)
+        host, port = place
         # Every address has two families, and each would get a port of its own.
         port = port or (0 if host else _free_port())
         return await asyncio.start_server(accepted, host or None, port, limit=CHUNK)
-    except (OSError, OverflowError, UnicodeError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise CannotConnect(f"cannot listen to port {port}: {why}") from error
+    except (OSError, OverflowError, UnicodeError, ValueError) as error:
+        where = f"port {place[1]}" if isinstance(place, tuple) else place
+        raise CannotConnect(f"cannot listen to {where}: {_why(error)}") from error
+
+
+def bind_path(path: str, *, mask: int, unlink: bool) -> socket.socket:
+    """A socket bound to `path`. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if unlink:
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).unlink()
+        before = os.umask(mask)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _free_port() -> int:
@@ -128,38 +204,103 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def close_listener(endpoint: Endpoint, server: asyncio.Server, *, remove: bool) -> Callable[[], None]:
+    """Has `server` closed with its endpoint; returns what closes it before.
+
+    `remove`: a socket in the file system goes with it, if it is still the one that was made.
+    """
+    name = server.sockets[0].getsockname()
+    path = Path(name) if remove and isinstance(name, str) else None
+    mine = path.stat().st_ino if path else 0
+
+    def close() -> None:
+        endpoint.on_end.pop(close, None)
+        server.close()
+        with contextlib.suppress(OSError):
+            if path is not None and path.stat().st_ino == mine:
+                path.unlink()
+
+    endpoint.on_end[close] = None
+    return close
+
+
 async def listen_local(
-    endpoint: Endpoint, listen_host: str, listen_port: int, host: str, port: int
+    endpoint: Endpoint, place: Place, to: Place | None, *, mask: int = PRIVATE, unlink: bool = False
 ) -> Listener:
-    """-L: what connects here is connected, by the server, to `host` and `port`."""
+    """-L: what connects here is connected, by the server, to `to`; None (-D): where it says by SOCKS."""
     link = endpoint.link
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         origin = writer.get_extra_info("peername") or ("", 0)
+        origin = origin if isinstance(origin, tuple) else ("", 0)
+        target, socks = to, None
+        if target is None:
+            socks = await ask_target(reader, writer)
+            if socks is None:
+                return
+            target = socks.target
+        assert target is not None
         try:
-            io = await endpoint.open_channel("direct-tcpip", DirectTcpip(host, port, origin[0], origin[1]))
+            io = await endpoint.open_channel(*_opening(target, origin))
         except SSHError as error:
-            link.state("note", level="error", text=f"forwarding to {host} port {port}: {error}")
-            writer.transport.abort()
+            link.state("note", level="error", text=f"forwarding to {show(target)}: {error}")
+            if socks is None:
+                writer.transport.abort()
+            else:
+                writer.write(socks.refused(REFUSED))
             return
-        await pump(io, reader, writer)
+        if socks is not None:
+            writer.write(socks.granted())
+        await pump(io, reader, writer, first=socks.rest if socks else b"")
 
-    facts = {"kind": "local", "listen": f"{listen_host}:{listen_port}", "target": f"{host}:{port}"}
+    kind = "dynamic" if to is None else "local"
+    facts = {"kind": kind, "listen": show(place), "target": show(to)}
     try:
-        server = await listen(endpoint, listen_host, listen_port, serve)
+        server = await listen(endpoint, place, serve, mask=mask, unlink=unlink)
     except SSHError:
         link.state("forward", **facts, ok=False)
         raise
     link.state("forward", **facts, ok=True)
+    shut = close_listener(endpoint, server, remove=True)
 
     async def close() -> None:
-        endpoint.on_end.pop(server.close, None)
-        server.close()
+        shut()
 
-    endpoint.on_end[server.close] = None
-    return Listener(listen_host, bound_port(server), close)
+    return Listener(place if isinstance(place, str) else (place[0], port_of(server)), close)
 
 
-def bound_port(server: asyncio.Server) -> int:
+def _opening(to: Place, origin: tuple[str, int]) -> tuple[str, Struct]:
+    """The channel that leads to a place on the server's side."""
+    if isinstance(to, str):
+        return "direct-streamlocal@openssh.com", DirectStreamlocal(to)
+    return "direct-tcpip", DirectTcpip(*to, origin[0], origin[1])
+
+
+class _Source(Protocol):
+    async def read(self, n: int) -> bytes: ...
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes) -> object: ...
+
+
+async def ask_target(reader: _Source, writer: _Sink) -> Socks | None:
+    """Hears by SOCKS where a program wants to go; None: it has been told that this is no request."""
+    socks = Socks()
+    try:
+        async with asyncio.timeout(SOCKS_SECONDS):
+            while socks.target is None:
+                if not (data := await reader.read(1024)):
+                    return None
+                writer.write(socks.receive(data))
+    except (PeerError, TimeoutError, DeadlineExceeded):
+        writer.write(socks.refused())
+        return None
+    except (OSError, SSHError):
+        return None
+    return socks
+
+
+def port_of(server: asyncio.Server) -> int:
     """The port a server has got."""
     return int(server.sockets[0].getsockname()[1])

@@ -14,6 +14,8 @@ from ..wire import Secret
 from .process import Terminal
 
 if TYPE_CHECKING:
+    import socket
+
     from .server import ServerConnection
     from .session import ServerSession
 
@@ -101,6 +103,17 @@ class Gatekeeper:
 
     def listen_address(self, login: LoggedIn, host: str, port: int) -> str | None:
         """The address to bind where the client asks for `host` and `port` (tcpip-forward), None: refused."""
+        return None
+
+    async def connect_path(self, login: LoggedIn, path: str) -> socket.socket | None:
+        """A socket connected, as the user, to the Unix domain socket `path`; None: not allowed.
+
+        Raises OSError where that cannot be.
+        """
+        return None
+
+    async def bind_path(self, login: LoggedIn, path: str) -> socket.socket | None:
+        """A socket bound, as the user, to `path` in the file system; None: not allowed. Raises OSError."""
         return None
 
 

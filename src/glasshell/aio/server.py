@@ -39,37 +39,35 @@ from ..events import (
     Verdict,
 )
 from ..messages.connection import (
+    CancelStreamlocalForward,
     CancelTcpipForward,
+    DirectStreamlocal,
     DirectTcpip,
-    ForwardedTcpip,
     HostKeyBlob,
     Hostkeys,
     HostKeySignature,
     HostkeysProve,
     HostkeysProveReply,
     OpenFailure,
+    StreamlocalForward,
     TcpipForward,
-    TcpipForwardReply,
 )
 from ..observe.hub import Sink
 from ..policy import Policy
 from ..protocol import ServerProtocol
 from ..system.cpu import has_aes
-from ..wire import string, visible
+from ..wire import string
 from .endpoint import Endpoint
-from .forward import bound_port, dial_out, listen, pump
 from .gatekeeper import Gatekeeper, LoggedIn, Peer
 from .recorder import new_hub
 from .session import Handler, ServerSession
 
 if TYPE_CHECKING:
+    from .relays import Relays
     from .status import StatusSocket
     from .workers import Work, Workers
 
 __all__ = ["Server", "ServerConnection", "serve"]
-
-MAX_LISTENERS: Final = 64
-"""Most ports that one login may have the server listen on."""
 
 _JUDGED: Final = (
     NoneOffered, KeyOffered, PasswordOffered, InteractiveStarted, InteractiveAnswered, LoginDone,
@@ -90,9 +88,7 @@ class ServerConnection(Endpoint):
         self.login: LoggedIn | None = None
         self.number = server.numbered()
         """Its number among the server's connections, from 1."""
-        self._listeners: dict[tuple[str, int], asyncio.Server] = {}
-        self._opening = 0
-        """Listeners that are being opened."""
+        self._relays: Relays | None = None
         clock = asyncio.get_running_loop().time
         sinks = server.sinks(peer)
         hub = new_hub("server", sinks, clock) if sinks else None
@@ -124,8 +120,18 @@ class ServerConnection(Endpoint):
             return self.server.subsystems.get(session.subsystem)
         return self.server.handler
 
+    @property
+    def relays(self) -> Relays:
+        """What this login has the server connect and listen to; made for who asks for some."""
+        if self._relays is None:
+            from .relays import Relays
+
+            assert self.login is not None
+            self._relays = Relays(self, self.login)
+        return self._relays
+
     def on_over(self) -> None:
-        self._listeners.clear()
+        self._relays = None
         self.server.left(self)
         # Its frames hold what the peer sent last, in a circle that the collector is slow to find: a stranger
         # could fill memory with connections that are over.
@@ -192,93 +198,26 @@ class ServerConnection(Endpoint):
         elif question.type == "session":
             ServerSession(self.adopt(question.channel), login, self)
             self.link.answer(question, True)
-        elif isinstance(body, DirectTcpip):
-            if self.gatekeeper.may_connect(login, body.host, body.port):
-                self.spawn(self._connect(question, body))
-            else:
-                self._tell_forward(body, question, allowed=False, reason="not allowed")
-                self._refuse(question, OpenFailure.ADMINISTRATIVELY_PROHIBITED, "open failed")
+        elif isinstance(body, DirectTcpip | DirectStreamlocal):
+            self.spawn(self.relays.connect(question, body))
         else:
             self._refuse(question, OpenFailure.UNKNOWN_CHANNEL_TYPE, "unknown channel type")
 
     def _refuse(self, question: ChannelOffered, reason: OpenFailure, text: str) -> None:
         self.link.answer(question, ChannelOpenFailed(text, reason=reason.value))
 
-    async def _connect(self, question: ChannelOffered, body: DirectTcpip) -> None:
-        try:
-            reader, writer = await dial_out(body.host, body.port)
-        except SSHError as error:
-            self._tell_forward(body, question, allowed=True, reason=str(error))
-            self._refuse(question, OpenFailure.CONNECT_FAILED, str(error))
-            return
-        self._tell_forward(body, question, allowed=True)
-        io = self.adopt(question.channel)
-        self.link.answer(question, True)
-        await pump(io, reader, writer)
-
-    def _tell_forward(
-        self, wanted: DirectTcpip | TcpipForward, question: ChannelOffered | None = None, *, allowed: bool,
-        reason: str = "",
-    ) -> None:  # fmt: skip
-        kind, host = "direct-tcpip", getattr(wanted, "host", "")
-        if isinstance(wanted, TcpipForward):
-            kind, host = "tcpip-forward", wanted.address
-        self.link.state(
-            "forward_request", kind=kind, channel=question.channel.id if question else None,
-            host=visible(host), port=wanted.port, allowed=allowed, reason=visible(reason),
-        )  # fmt: skip
-
     # Global requests
 
     def _on_global_request(self, question: GlobalRequested) -> None:
         match question.body:
-            case TcpipForward() as wanted:
-                self.answer_later(question, lambda: self._listen(wanted), False)
-            case CancelTcpipForward(address=address, port=port):
-                listener = self._listeners.pop((address, port), None)
-                if listener is not None:
-                    self.on_end.pop(listener.close, None)
-                    listener.close()
-                self.link.answer(question, listener is not None)
+            case TcpipForward() | StreamlocalForward() as wanted:
+                self.answer_later(question, lambda: self.relays.listen(wanted), False)
+            case CancelTcpipForward() | CancelStreamlocalForward() as ended:
+                self.link.answer(question, self.relays.cancel(ended))
             case HostkeysProve() as body:
                 self.link.answer(question, self._prove(body))
             case _:
                 self.link.answer(question, False)
-
-    async def _listen(self, body: TcpipForward) -> bool | bytes:
-        assert self.login is not None
-        address = self.gatekeeper.listen_address(self.login, body.address, body.port)
-        taken = (body.address, body.port) in self._listeners
-        taken = taken or len(self._listeners) + self._opening >= MAX_LISTENERS
-        facts = {"kind": "remote", "listen": f"{body.address}:{body.port}", "target": "client"}
-        if address is None or taken:
-            self._tell_forward(body, allowed=False, reason="not allowed" if address is None else "taken")
-            self.link.state("forward", **facts, ok=False)
-            return False
-
-        async def hand_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            origin = writer.get_extra_info("peername") or ("", 0)
-            opened = ForwardedTcpip(body.address, port, origin[0], origin[1])
-            with contextlib.suppress(SSHError):
-                await pump(await self.open_channel("forwarded-tcpip", opened), reader, writer)
-
-        self._opening += 1
-        try:
-            listener = await listen(self, address, body.port, hand_over)
-        except SSHError as error:
-            self._tell_forward(body, allowed=True, reason=str(error))
-            self.link.state("forward", **facts, ok=False)
-            raise
-        finally:
-            self._opening -= 1
-        port = bound_port(listener)
-        if self.closed:
-            listener.close()
-        self._listeners[body.address, port] = listener
-        self.on_end[listener.close] = None
-        self._tell_forward(body, allowed=True)
-        self.link.state("forward", **facts, ok=True)
-        return TcpipForwardReply(port).encode() if body.port == 0 else True
 
     def _prove(self, body: HostkeysProve) -> bool | bytes:
         """Signs for every key that is asked about (OpenSSH PROTOCOL, hostkeys-prove-00@openssh.com)."""

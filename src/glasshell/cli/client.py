@@ -405,7 +405,7 @@ class Client:
         self, forward: Forward, kind: str, ask: Callable[..., Awaitable[Listener]], bind: str
     ) -> Listener | None:
         try:
-            return await ask(bind, forward.port, forward.host, forward.host_port)
+            return await ask((bind, forward.port), (forward.host, forward.host_port))
         except SSHError as error:
             if self._options.exit_on_forward_failure:
                 raise
