@@ -164,7 +164,33 @@ class InteractiveMethod:
     submethods: str = ""
 
 
-Credential = NoneMethod | KeyMethod | PasswordMethod | InteractiveMethod
+@slotted(frozen=True)
+class HostbasedMethod:
+    """Credential: this host vouches for its `user` (RFC 4252 §9), with its own `key`; `host` is its name.
+
+    Its signature comes by SignatureNeeded. `algorithms` limits and orders them; empty: all that fit.
+    """
+
+    key: PublicKey
+    host: str
+    user: str
+    source: str = ""
+    algorithms: tuple[str, ...] = ()
+
+
+@slotted(frozen=True)
+class GssapiMethod:
+    """Credential: GSS-API (RFC 4462 §3). `mechanisms` are object identifiers in DER, tag and length included;
+    `identity` says who that makes us, as far as that is known."""
+
+    mechanisms: tuple[bytes, ...]
+    identity: str = ""
+    source: str = ""
+
+
+Credential = (
+    NoneMethod | KeyMethod | PasswordMethod | InteractiveMethod | HostbasedMethod | GssapiMethod
+)
 
 
 @slotted(eq=False)
@@ -207,6 +233,30 @@ class PromptsShown(Question):
     name: str
     instruction: str
     prompts: tuple[PromptText, ...]
+
+
+@slotted(frozen=True)
+class GssapiTurn:
+    """One turn of a mechanism: the `token` for the peer, if any. `done`: nothing more is awaited of the peer.
+
+    A client's last one has the `mic` of what it was given to seal. A server's with `failed` refuses, and its
+    token tells the client's mechanism why.
+    """
+
+    token: Secret | None = None
+    done: bool = False
+    mic: Secret | None = None
+    failed: bool = False
+
+
+@slotted(eq=False)
+class GssapiTokenNeeded(Question):
+    """What does the mechanism say to the server's `token`, which is empty at first? Answer with a GssapiTurn,
+    the last one with the MIC over `data`, or the SSHError that prevents it: the method is passed over."""
+
+    mechanism: bytes
+    token_in: Secret
+    data: bytes
 
 
 @slotted(eq=False)
@@ -312,6 +362,50 @@ class InteractiveAnswered(Question):
 
     user: str
     answers: tuple[Secret, ...]
+
+
+@slotted(eq=False)
+class HostbasedOffered(Question):
+    """May `client_user` of the client's `host`, whose key this is, come in as `user`? Answer with a Verdict.
+
+    The core verifies the signature after a Verdict that accepts. `host` is as the client sent it, without the
+    dot at its end.
+    """
+
+    user: str
+    key: PublicKey
+    algorithm: str
+    host: str
+    client_user: str
+
+
+@slotted(eq=False)
+class GssapiStarted(Question):
+    """gssapi-with-mic begins. Answer with one of the `mechanisms` (DER), or a Verdict: none of them."""
+
+    user: str
+    mechanisms: tuple[bytes, ...]
+
+
+@slotted(eq=False)
+class GssapiTokenOffered(Question):
+    """A token of the client's mechanism. Answer with a GssapiTurn, or a Verdict that refuses.
+
+    `done` must only be said of a context with mutual authentication and integrity.
+    """
+
+    user: str
+    token_in: Secret
+
+
+@slotted(eq=False)
+class GssapiMicOffered(Question):
+    """The client is done: is `mic` its seal of `data`, and may whom the context names come in as `user`?
+    Answer with a Verdict."""
+
+    user: str
+    mic: Secret
+    data: bytes
 
 
 @slotted(eq=False)

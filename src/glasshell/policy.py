@@ -42,6 +42,9 @@ class Policy:
     ca_signature_algorithms: tuple[str, ...] = SIGNATURE_ALGORITHMS
     """Those by which an authority may have signed a certificate."""
 
+    hostbased_algorithms: tuple[str, ...] = ()
+    """The same for the keys of clients' hosts; empty: as for user keys."""
+
     software: str = "glasshell_0.1"
     guess: bool = False
     """Client: send the first packet of the preferred key exchange with KEXINIT (RFC 4253 §7.1)."""

@@ -46,6 +46,7 @@ def server(**options: Any) -> FakePort:
     """A server in which ssh-userauth has been accepted."""
     policy = {name: options.pop(name) for name in list(options) if name.startswith(("max_", "pubkey"))}
     port = FakePort("server", **policy)
+    options.setdefault("methods", ("publickey", "password", "keyboard-interactive"))
 
     def done(user: str, method: str, grants: tuple[Any, ...]) -> None:
         port.install(LATE_REQUESTS)

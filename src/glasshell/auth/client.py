@@ -17,6 +17,8 @@ from ..events import (
     Authenticated,
     BannerShown,
     CredentialNeeded,
+    GssapiMethod,
+    HostbasedMethod,
     InteractiveMethod,
     KeyMethod,
     NoneMethod,
@@ -168,6 +170,10 @@ class ClientAuth:
                 self._begin(Attempt(INTERACTIVE))
                 request = KeyboardInteractiveRequest(submethods=credential.submethods)
                 self._request(INTERACTIVE, request, reply=self._on_info_request)
+            case HostbasedMethod():
+                self._try_host(credential)
+            case GssapiMethod():
+                self._try_gssapi(credential)
             case _:
                 raise UsageError("CredentialNeeded is answered with a Credential or None")
 
@@ -197,11 +203,13 @@ class ClientAuth:
         self._port.auth_context = self._trying.method
         self._port.send(UserauthRequest(self._user, CONNECTION, method, body))
 
-    def _expect(self, reply: Handler | None, *, query: bool = False) -> None:
-        refused = "not acceptable" if query else "refused"
+    def _expect(
+        self, reply: Handler | None, *, query: bool = False, more: Mapping[int, Handler] | None = None
+    ) -> None:
+        refused = "not acceptable" if query and more is None else "refused"
         handlers: dict[int, Handler] = {
-            UserauthFailure.NUMBER: lambda payload: self._on_failure(payload, refused)
-        }
+            UserauthFailure.NUMBER: lambda payload: self._on_failure(payload, refused), **(more or {}),
+        }  # fmt: skip
         if not query:  # a query is answered by PK_OK or FAILURE alone (RFC 4252 §7)
             handlers[UserauthSuccess.NUMBER] = self._on_success
         if reply is not None:
@@ -374,7 +382,7 @@ class ClientAuth:
             return HostboundRequest(True, algorithm, key.blob, self._port.host_key.blob, b"")
         return PublickeyRequest(True, algorithm, key.blob, b"")
 
-    def _send_signed(self, method: str, body: KeyRequest, signature: Any) -> None:
+    def _send_signed(self, method: str, body: Any, signature: Any) -> None:
         if isinstance(signature, SSHError):
             self._skip(str(signature))
         elif not isinstance(signature, bytes):
@@ -390,6 +398,38 @@ class ClientAuth:
                 name, key_type=key.label, fingerprint=key.fingerprint(),
                 source=offer.source, origin=offer.origin,
             )  # fmt: skip
+
+    # --- hostbased (RFC 4252 §9) and GSS-API (RFC 4462 §3)
+
+    def _try_host(self, offer: HostbasedMethod) -> None:
+        from .hostbased import HOSTBASED, algorithm_for, data_to_sign, host_request
+
+        key, policy = offer.key, self._port.policy
+        allowed = offer.algorithms or policy.hostbased_algorithms or policy.pubkey_algorithms
+        algorithm = algorithm_for(key, allowed, policy.min_rsa_bits)
+        identity = f"{key.label} {key.fingerprint()}"
+        self._begin(Attempt(HOSTBASED, identity, offer.source, algorithm or ""))
+        if algorithm is None:
+            return self._skip("no mutual signature algorithm")
+        request = host_request(self._user, offer, algorithm)
+        if hub := self._port.hub:
+            hub.state("auth_signing", algorithm=algorithm, fingerprint=key.fingerprint())
+        question = SignatureNeeded(key, algorithm, data_to_sign(self._port.session_id, request))
+        self._port.ask(question, lambda signature: self._send_signed(HOSTBASED, request.body, signature))
+
+    def _try_gssapi(self, offer: GssapiMethod) -> None:
+        from .gssapi import GSSAPI, GssapiClient
+
+        def expect(more: Mapping[int, Handler], *, query: bool) -> None:
+            self._expect(None, query=query, more=more)
+
+        def proved() -> None:
+            self._proof = True
+
+        self._begin(Attempt(GSSAPI, offer.identity, offer.source))
+        GssapiClient(
+            self._port, self._user, offer, expect=expect, skip=self._skip, proved=proved
+        ).start()
 
     # --- password (RFC 4252 §8)
 

@@ -18,8 +18,9 @@ PUBLICKEY: Final = "publickey"
 PASSWORD: Final = "password"
 INTERACTIVE: Final = "keyboard-interactive"
 
-METHODS: Final = (PUBLICKEY, PASSWORD, INTERACTIVE)
-"""The methods that can be listed as able to continue; `none` must not be (RFC 4252 §5.2)."""
+METHODS: Final = (PUBLICKEY, "gssapi-with-mic", PASSWORD, INTERACTIVE, "hostbased")
+"""The methods that can be listed as able to continue, in OpenSSH's order; `none` must not be (RFC 4252 §5.2).
+"""
 
 HOSTBOUND_EXTENSION: Final = "publickey-hostbound@openssh.com"
 """The extension of EXT_INFO whose value "0" announces host-bound public keys (OpenSSH PROTOCOL)."""

@@ -14,6 +14,7 @@ from ..crypto.signatures import PublicKey, key_type_of
 from ..errors import KeyFormatError, LimitExceeded, ProtocolViolation, ServiceNotAvailable, UsageError
 from ..events import (
     Authenticated,
+    HostbasedOffered,
     InteractiveAnswered,
     InteractiveStarted,
     KeyOffered,
@@ -26,6 +27,8 @@ from ..events import (
 )
 from ..keys.public import AnyKey, read_key
 from ..messages.auth import (
+    GssapiRequest,
+    HostbasedRequest,
     HostboundRequest,
     KeyboardInteractiveRequest,
     NoneRequest,
@@ -192,6 +195,10 @@ class ServerAuth:
             case KeyboardInteractiveRequest() as body:
                 question = InteractiveStarted(step.user, body.submethods)
                 self._port.ask(question, lambda answer: self._converse(step, answer), hold=True)
+            case HostbasedRequest() as body:
+                self._judge_host(step, request, body)
+            case GssapiRequest() as body:
+                self._judge_gssapi(step, body)
             case _:
                 self._refuse(step)
 
@@ -268,6 +275,34 @@ class ServerAuth:
         given = (body.password, *([body.new_password] if body.new_password else []))
         # A NUL would end the password for whatever is written in C behind this.
         return all(len(each) <= MAX_PASSWORD and b"\0" not in each.reveal() for each in given)
+
+    # --- hostbased (RFC 4252 §9) and GSS-API (RFC 4462 §3)
+
+    def _judge_host(self, step: _Step, request: UserauthRequest, body: HostbasedRequest) -> None:
+        from .hostbased import data_to_sign, read_host_key
+
+        key = read_host_key(body, self._port.policy)
+        if key is None:
+            return self._refuse(step)
+        step = replace(step, key=key)
+
+        def verify(verdict: Any) -> None:
+            data = data_to_sign(self._port.session_id, request)
+            if _verdict(verdict).accepted and not key.verify(body.algorithm, body.signature, data):
+                return self._refuse(step)
+            self._settle(step, verdict)
+
+        host = body.client_host_name.removesuffix(".")
+        question = HostbasedOffered(step.user, key, body.algorithm, host, body.client_user_name)
+        self._port.ask(question, verify, hold=True)
+
+    def _judge_gssapi(self, step: _Step, body: GssapiRequest) -> None:
+        from .gssapi import GssapiServer
+
+        GssapiServer(
+            self._port, step.user, count=self._count, listen=self._listen, reply=self._reply,
+            settle=lambda answer: self._settle(step, answer),
+        ).start(body)  # fmt: skip
 
     # --- keyboard-interactive (RFC 4256)
 
