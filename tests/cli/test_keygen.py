@@ -127,11 +127,11 @@ def test_everything_is_asked_for_on_a_terminal(commands: Commands, ssh_keygen: s
     screen.type(b"\r")
     screen.expect(rb"Created directory '" + home + rb"/\.ssh'\.")
     for passphrase in (b"one", b"another"):
-        screen.expect(rb"passphrase(?: \(empty for no passphrase\)| again): $")
+        screen.expect(rb"(?:passphrase for \S+ \(empty for no passphrase\)|passphrase again): $")
         screen.type(passphrase + b"\r")
     screen.expect(rb"Passphrases do not match\.  Try again\.")
     for _ in range(2):
-        screen.expect(rb"passphrase(?: \(empty for no passphrase\)| again): $")
+        screen.expect(rb"(?:passphrase for \S+ \(empty for no passphrase\)|passphrase again): $")
         screen.type(b"same\r")
     assert screen.wait() == 0
     assert b"another" not in screen.seen
@@ -143,7 +143,7 @@ def test_everything_is_asked_for_on_a_terminal(commands: Commands, ssh_keygen: s
 def test_an_old_passphrase_is_asked_for(commands: Commands) -> None:
     assert commands.run("keygen", "-q", "-f", "key", "-N", "old one").returncode == 0
     screen = questions(commands, "-y", "-f", "key")
-    screen.expect(rb"Enter passphrase: $")
+    screen.expect(rb"Enter passphrase for \"key\": $")
     screen.type(b"old one\r")
     screen.expect(rb"ssh-ed25519 AAAA")
     assert screen.wait() == 0
@@ -164,10 +164,14 @@ def test_an_old_passphrase_is_asked_for(commands: Commands) -> None:
         (("-l", "-f", "junk"), "junk is not a public key file."),
         (("-y", "-f", "junk"), 'Load key "junk": '),
         (("-y", "-f", "open"), "0644"),
-        (("-l", "-y"), "exclude each other"),
-        (("-E", "sha1", "-l"), "sha256 or md5"),
-        (("-Z",), "-Z not recognized"),
-        (("k",), "Too many arguments"),
+        (("-E", "sha3", "-l"), "Invalid hash algorithm"),
+        (("-Z", "rot13"), "Invalid OpenSSH-format cipher 'rot13'"),
+        (("-D", "p11.so"), "ssh-add -s"),
+        (("-M", "generate"), "ssh-keygen -M"),
+        (("-m", "DOC"), 'Unsupported conversion format "DOC"'),
+        (("-a", "0"), "Invalid number: 0"),
+        (("-a", "2049", "-f", "k", "-N", "x"), "1 to 2048"),
+        (("-z", "x", "-k"), 'Invalid serial number "x"'),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(words: tuple[str, ...], said: str, commands: Commands) -> None:
@@ -182,3 +186,25 @@ def test_what_cannot_be_done_is_one_sentence(words: tuple[str, ...], said: str, 
     assert said in told
     assert "Traceback" not in told
     assert not (commands.home / "k").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-W",), "option -W not recognized"),
+        (("-f",), "option -f requires argument"),
+        (("k",), "Too many arguments."),
+        (("-s", "ca", "-I", "id"), "Too few arguments."),
+        (("-p", "-c"), "Can only have one of -p and -c."),
+        (("-l", "-H"), "Cannot use -l with -H or -R."),
+        (("-Y", "seal"), 'Unsupported operation for -Y: "seal"'),
+    ],
+)
+def test_what_makes_no_sense_is_answered_with_the_usage(
+    words: tuple[str, ...], said: str, commands: Commands, ssh_keygen: str
+) -> None:
+    done = commands.run("keygen", *words)
+    assert said in done.stderr.decode()
+    assert "usage: glasshell keygen" in done.stderr.decode()
+    real = subprocess.run([ssh_keygen, *words], capture_output=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == real.returncode == 1

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import itertools
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,15 +13,17 @@ from hypothesis import strategies as st
 
 from glasshell.crypto.signatures import PrivateKey, PublicKey
 from glasshell.errors import KeyFormatError
+from glasshell.keys.certificate import Certificate, sign_certificate
 from glasshell.keys.krl import MAGIC, MAX_RANGES, MAX_SERIAL, Krl
-from glasshell.keys.public import dump_public_key, load_public_key
+from glasshell.keys.public import dump_public_key, load_key, load_public_key
 from glasshell.keys.revoked import Revoked
 from glasshell.wire import mpint, string, uint32, uint64
 
 from .conftest import Keygen
 
 HEAD = MAGIC + uint32(1) + uint64(7) + uint64(0) + uint64(0) + string(b"") + string(b"a comment")
-KEYS = [PrivateKey.generate("ssh-ed25519").public for _ in range(4)]
+PRIVATE = [PrivateKey.generate("ssh-ed25519") for _ in range(4)]
+KEYS = [private.public for private in PRIVATE]
 CA = KEYS[0]
 
 
@@ -36,10 +36,9 @@ def issued(*sections: bytes, authority: bytes = CA.blob) -> bytes:
 
 
 def certificate(
-    serial: int = 0, key_id: str = "", authority: PublicKey = CA, key: PublicKey = KEYS[1]
-) -> Any:
-    """What a revocation list looks at."""
-    return SimpleNamespace(key=key, authority=authority, serial=serial, key_id=key_id, blob=b"?")
+    serial: int = 0, key_id: str = "", authority: PrivateKey = PRIVATE[0], key: PublicKey = KEYS[1]
+) -> Certificate:
+    return sign_certificate(key, authority, kind="user", key_id=key_id, principals=("a",), serial=serial)
 
 
 # ---- by the letter of PROTOCOL.krl
@@ -64,7 +63,7 @@ def test_a_key_is_revoked_alone_under_a_certificate_and_as_an_authority(number: 
     krl = Krl.parse(HEAD + section(number, string(value)))
     assert krl.revokes(KEYS[1])
     assert krl.revokes(certificate(key=KEYS[1]))
-    assert krl.revokes(certificate(key=KEYS[2], authority=KEYS[1]))
+    assert krl.revokes(certificate(key=KEYS[2], authority=PRIVATE[1]))
     assert not krl.revokes(KEYS[2])
     assert not krl.revokes(certificate(key=KEYS[2]))
 
@@ -83,8 +82,8 @@ def test_serials_are_revoked_for_their_authority(inside: bytes, revoked: set[int
     own, anybody = Krl.parse(issued(inside)), Krl.parse(issued(inside, authority=b""))
     for serial in revoked:
         assert own.revokes(certificate(serial))
-        assert not own.revokes(certificate(serial, authority=KEYS[3]))
-        assert anybody.revokes(certificate(serial, authority=KEYS[3]))
+        assert not own.revokes(certificate(serial, authority=PRIVATE[3]))
+        assert anybody.revokes(certificate(serial, authority=PRIVATE[3]))
     for serial in left:
         assert not own.revokes(certificate(serial))
 
@@ -94,7 +93,7 @@ def test_key_ids() -> None:
     assert "alice" in krl.revokes(certificate(key_id="alice"))
     assert krl.revokes(certificate(3, key_id="märz"))
     assert not krl.revokes(certificate(key_id="alic"))
-    assert not krl.revokes(certificate(key_id="alice", authority=KEYS[3]))
+    assert not krl.revokes(certificate(key_id="alice", authority=PRIVATE[3]))
 
 
 def extension(critical: int) -> bytes:
@@ -183,7 +182,7 @@ def test_a_list_in_text() -> None:
     revoked = Revoked.load(text.encode(), "/etc/ssh/revoked")
     assert revoked.revokes(KEYS[1])
     assert revoked.revokes(KEYS[2])
-    assert revoked.revokes(certificate(key=KEYS[3], authority=KEYS[1]))
+    assert revoked.revokes(certificate(key=KEYS[3], authority=PRIVATE[1]))
     assert revoked.revokes(certificate(key=KEYS[1]))
     assert not revoked.revokes(KEYS[3])
 
@@ -218,13 +217,13 @@ def query(ssh_keygen: Keygen, krl: Path, *keys: Path) -> list[str]:
 
 def test_a_list_of_ssh_keygen_says_the_same_to_us(tmp_path: Path, signed: Path, ssh_keygen: Keygen) -> None:
     ca = load_public_key((signed / "ca.pub").read_text())[0]
-    key = load_public_key((signed / "key.pub").read_text())[0]
     spec, krl = tmp_path / "spec", tmp_path / "krl"
     spec.write_text("serial: 2\nserial: 4-5\nserial: 1000-2000\nserial: 2002\nserial: 2004\nid: id 0\n")
     ssh_keygen("-k", "-f", krl, "-s", signed / "ca.pub", "-z", "12", spec)
     ours = Krl.parse(krl.read_bytes())
     theirs = query(ssh_keygen, krl, *(signed / f"key-{n}-cert.pub" for n in range(7)))
-    said = [ours.revokes(certificate(n, f"id {n}", ca, key)) for n in range(7)]
+    shown = [load_key((signed / f"key-{n}-cert.pub").read_text())[0] for n in range(7)]
+    said = [ours.revokes(each) for each in shown]
     assert theirs == ["REVOKED", "ok", "REVOKED", "ok", "REVOKED", "REVOKED", "ok"]
     assert ["REVOKED" if reason else "ok" for reason in said] == theirs
     assert ours.version == 12

@@ -93,5 +93,5 @@ def test_misuse_is_named(private_key: PrivateKey) -> None:
     with pytest.raises(KeyFormatError):
         dump_public_key(private_key.public, "two\nlines")
     with pytest.raises(UsageError):
-        randomart(private_key.public, "sha1")
+        randomart(private_key.public, "sha3")
     assert "\\033" in describe(private_key.public, "\x1b[2J")

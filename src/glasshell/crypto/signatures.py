@@ -27,8 +27,8 @@ from ..wire import Reader, mpint, string, uint32
 
 __all__ = [
     "CERTIFIED", "KEY_TYPES", "MAX_RSA_BITS", "MIN_RSA_BITS", "SIGNATURE_ALGORITHMS", "SIGNING_ALGORITHMS",
-    "SIGNING_TYPES", "PrivateKey", "PublicKey", "algorithms_for", "certified_name", "key_type_of",
-    "plain_algorithm",
+    "SIGNING_TYPES", "PrivateKey", "PublicKey", "SecurityKey", "algorithms_for", "certified_name",
+    "key_type_of", "plain_algorithm",
 ]  # fmt: skip
 
 MIN_RSA_BITS: Final = 2048
@@ -316,6 +316,33 @@ class _SecurityKey(_Scheme[tuple[Any, bytes], Any]):
         raise UsageError(f"{self.type} is made inside a security key", hint="ssh-keygen -t ed25519-sk")
 
 
+class SecurityKey:
+    """What a file has of a key that is inside a security key: enough to ask it for a signature, no secret.
+
+    Stands where a private key of the crypto library stands. `public` is of that library, `flags` say whether
+    it wants to be touched (1) and to verify who does (4), `handle` is the key's own.
+    """
+
+    __slots__ = ("application", "flags", "handle", "public", "reserved", "type")
+
+    def __init__(
+        self, type: str, public: Any, application: bytes, flags: int, handle: bytes, reserved: bytes
+    ) -> None:
+        self.type = type
+        self.public = public
+        self.application = application
+        self.flags = flags
+        self.handle = handle
+        self.reserved = reserved
+
+    def public_key(self) -> tuple[Any, bytes]:
+        """The public half as `PublicKey` holds it."""
+        return self.public, self.application
+
+    def __repr__(self) -> str:
+        return f"<SecurityKey {self.type}>"
+
+
 def _client_data(reader: Reader, flags: int, data: bytes) -> tuple[bytes, bytes]:
     """What a browser had signed in place of `data`, which has to stand in it, and the extensions."""
     origin, wrapped, extensions = reader.string(), reader.string(), reader.string()
@@ -490,6 +517,8 @@ class PublicKey:
 
 def _scheme_of(handle: Any) -> _Scheme[Any, Any] | None:
     """The scheme of a private key of the crypto library; None for a kind that SSH has no use for."""
+    if isinstance(handle, SecurityKey):
+        return _SCHEMES.get(handle.type)
     if isinstance(handle, ed25519.Ed25519PrivateKey):
         return _SCHEMES["ssh-ed25519"]
     if isinstance(handle, rsa.RSAPrivateKey):

@@ -8,17 +8,15 @@ An option that is not known, or cannot be read, takes its line with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Final
 
-from ..crypto.signatures import KEY_TYPES, PublicKey
+from ..crypto.signatures import CERTIFIED, KEY_TYPES, PublicKey
 from ..errors import KeyFormatError
 from ..values import replace, slotted
 from ..wire import visible
 from .patterns import match_pattern
-from .public import BLANKS, as_text, parse_key, split_word
-from .times import parse_time
+from .public import BLANKS, AnyKey, as_text, parse_any_key, split_word
+from .times import parse_time, show_time
 
 __all__ = ["AllowedSigners", "Answer", "Signer"]
 
@@ -33,7 +31,7 @@ class Signer:
 
     where: str
     principals: str
-    key: PublicKey | None = None
+    key: AnyKey | None = None
     authority: bool = False
     namespaces: str = ""
     after: int = 0
@@ -74,7 +72,7 @@ class AllowedSigners:
                 signers.append(_parse_line(line, f"{source}:{number}"))
         return cls(tuple(signers))
 
-    def check(self, key: PublicKey, principal: str, namespace: str, now: float) -> Answer:
+    def check(self, key: AnyKey, principal: str, namespace: str, now: float) -> Answer:
         """Whether `key` may sign as `principal` for `namespace` at `now` (epoch seconds).
 
         A certificate counts where the line is of its authority and it is for that principal.
@@ -90,7 +88,7 @@ class AllowedSigners:
                 complaints.append(f"{signer.where}: {reason}")
         return Answer((), tuple(complaints))
 
-    def find(self, key: PublicKey, now: float) -> Answer:
+    def find(self, key: AnyKey, now: float) -> Answer:
         """As whom `key` may sign at `now`: the principals of the first line that fits."""
         complaints: list[str] = []
         for signer in self.signers:
@@ -126,17 +124,15 @@ def _match(text: str, patterns: str) -> bool:
 
 
 def _unfit(
-    signer: Signer, key: PublicKey, principal: str | None, namespace: str | None, now: float
+    signer: Signer, key: AnyKey, principal: str | None, namespace: str | None, now: float
 ) -> str | None:
     """Why the line does not let `key` sign; empty where it does, None where it is about another key."""
     if signer.key is None:
         return signer.reason
-    authority: PublicKey | None = getattr(key, "authority", None)
     if signer.authority:
-        if authority is None or authority.blob != getattr(signer.key, "key", signer.key).blob:
+        if isinstance(key, PublicKey) or key.authority != signer.key.plain:
             return None
-        objection: Callable[[str, str | None, float], str] = key.objection  # type: ignore[attr-defined]
-        reason = objection("user", principal, now)
+        reason = key.objection("user", principal, now)
         if reason:
             return f"certificate not authorized: {reason}"
     elif signer.key.blob != key.blob:
@@ -144,25 +140,17 @@ def _unfit(
     if namespace is not None and signer.namespaces and not _match(namespace, signer.namespaces):
         return f'key is not permitted for use in signature namespace "{visible(namespace)}"'
     if signer.after and now < signer.after:
-        return f"key is not yet valid: verify time {_shown(now)} < valid-after {_shown(signer.after)}"
+        return f"key is not yet valid: verify time {show_time(now)} < valid-after {show_time(signer.after)}"
     if signer.before and now > signer.before:
-        return f"key has expired: verify time {_shown(now)} > valid-before {_shown(signer.before)}"
+        return f"key has expired: verify time {show_time(now)} > valid-before {show_time(signer.before)}"
     return ""
 
 
-def _principals(signer: Signer, key: PublicKey) -> tuple[str, ...]:
+def _principals(signer: Signer, key: AnyKey) -> tuple[str, ...]:
     patterns = tuple(signer.principals.split(","))
-    if not signer.authority:
+    if not signer.authority or isinstance(key, PublicKey):
         return patterns
-    named: tuple[str, ...] = key.principals  # type: ignore[attr-defined]
-    return tuple(name for pattern in patterns for name in named if match_pattern(name, pattern))
-
-
-def _shown(moment: float) -> str:
-    try:
-        return datetime.fromtimestamp(moment).strftime("%Y-%m-%dT%H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return str(int(moment))
+    return tuple(name for pattern in patterns for name in key.principals if match_pattern(name, pattern))
 
 
 # ---- one line
@@ -186,14 +174,14 @@ def _parse_key(signer: Signer, text: str) -> Signer:
     word, rest = split_word(text)
     if not word:
         raise KeyFormatError("invalid line")
-    if word not in KEY_TYPES:
+    if word not in KEY_TYPES and word not in CERTIFIED:
         signer, text = _parse_options(signer, text)
         word, rest = split_word(text)
         if not word:
             raise KeyFormatError("missing key")
     encoded, _ = split_word(rest)
     try:
-        return replace(signer, key=parse_key(word, encoded))
+        return replace(signer, key=parse_any_key(word, encoded))
     except KeyFormatError as error:
         raise KeyFormatError(f"invalid key: {error}") from None
 

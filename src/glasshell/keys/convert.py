@@ -16,7 +16,7 @@ from ..crypto.signatures import PrivateKey, PublicKey, uncompressed
 from ..errors import KeyFormatError, MalformedMessage
 from ..wire import Reader, mpint, string, visible
 from .pem import rsa_key
-from .public import MAX_FILE
+from .public import MAX_FILE, AnyKey, read_key
 
 __all__ = ["dump_public_pem", "dump_rfc4716", "load_public_pem", "load_rfc4716"]
 
@@ -29,7 +29,7 @@ _MAGIC: Final = 0x3F6FF9EB
 """What SSH.COM's private keys start with."""
 
 
-def dump_rfc4716(key: PublicKey, comment: str = "") -> str:
+def dump_rfc4716(key: AnyKey, comment: str = "") -> str:
     """`key` as RFC 4716 §3 has it, `comment` in its header."""
     text = base64.b64encode(key.blob).decode()
     lines = [_BEGIN.decode()]
@@ -39,7 +39,7 @@ def dump_rfc4716(key: PublicKey, comment: str = "") -> str:
     return "\n".join([*lines, _END.decode(), ""])
 
 
-def load_rfc4716(data: bytes) -> PublicKey | PrivateKey:
+def load_rfc4716(data: bytes) -> AnyKey | PrivateKey:
     """The key in SSH.COM's form: a public one (RFC 4716), or one of its private RSA keys without encryption.
 
     Raises KeyFormatError.
@@ -62,7 +62,7 @@ def load_rfc4716(data: bytes) -> PublicKey | PrivateKey:
             body.append(line)
     try:
         blob = binascii.a2b_base64(b"".join(body), strict_mode=True)
-        return _read_private(Reader(blob)) if private else PublicKey.from_blob(blob)
+        return _read_private(Reader(blob)) if private else read_key(blob)
     except (binascii.Error, MalformedMessage) as error:
         raise KeyFormatError(f"a key that cannot be read: {error}", clause="RFC 4716 3") from None
 

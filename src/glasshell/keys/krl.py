@@ -16,6 +16,7 @@ from typing import Final
 from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError, MalformedMessage, UsageError
 from ..wire import Reader, mpint, string, uint32, uint64, visible
+from .public import AnyKey
 
 __all__ = ["MAGIC", "MAX_BYTES", "MAX_RANGES", "MAX_SERIAL", "Issued", "Krl"]
 
@@ -116,26 +117,23 @@ class Krl:
 
     # ---- judging
 
-    def revokes(self, key: PublicKey) -> str:
+    def revokes(self, key: AnyKey) -> str:
         """Why `key`, a certificate as well, counts no more; empty where the list does not have it.
 
         A certificate is revoked with its key and with the key of its authority.
         """
-        reason = self._revokes_key(getattr(key, "key", key))
-        authority: PublicKey | None = getattr(key, "authority", None)
-        if reason or authority is None:
+        reason = self._revokes_key(key.plain)
+        if reason or isinstance(key, PublicKey):
             return reason
-        serial: int = key.serial  # type: ignore[attr-defined]
-        key_id: str = key.key_id  # type: ignore[attr-defined]
-        for scope in (authority.blob, b""):
+        for scope in (key.authority.blob, b""):
             issued = self.issued.get(scope)
             if issued is None:
                 continue
-            if key_id in issued.key_ids:
-                return f'certificates with the key ID "{visible(key_id)}" are revoked'
-            if serial and issued.has(serial):
-                return f"the certificate with serial {serial} is revoked"
-        reason = self._revokes_key(authority)
+            if key.key_id in issued.key_ids:
+                return f'certificates with the key ID "{visible(key.key_id)}" are revoked'
+            if key.serial and issued.has(key.serial):
+                return f"the certificate with serial {key.serial} is revoked"
+        reason = self._revokes_key(key.authority)
         return reason and f"of its authority: {reason}"
 
     def _revokes_key(self, key: PublicKey) -> str:
@@ -167,18 +165,16 @@ class Krl:
         """What is revoked of this authority's certificates, of any's where it is None; to be added to."""
         return self.issued.setdefault(authority.blob if authority is not None else b"", Issued())
 
-    def revoke(self, key: PublicKey) -> None:
+    def revoke(self, key: AnyKey) -> None:
         """Adds a key; of a certificate its serial number, or its key ID where it has none."""
-        authority: PublicKey | None = getattr(key, "authority", None)
-        if authority is None:
+        if isinstance(key, PublicKey):
             self.keys.add(key.blob)
             return
-        issued = self.issued_by(authority)
-        serial: int = key.serial  # type: ignore[attr-defined]
-        if serial:
-            issued.add(serial, serial)
+        issued = self.issued_by(key.authority)
+        if key.serial:
+            issued.add(key.serial, key.serial)
         else:
-            issued.key_ids.add(key.key_id)  # type: ignore[attr-defined]
+            issued.key_ids.add(key.key_id)
 
     def dump(self, now: int) -> bytes:
         """The list in bytes, as generated at `now` (epoch seconds)."""

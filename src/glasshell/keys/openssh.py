@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -20,15 +20,15 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from ..crypto.signatures import KEY_TYPES, SIGNING_TYPES, PrivateKey, PublicKey
+from ..crypto.signatures import KEY_TYPES, SIGNING_TYPES, PrivateKey, PublicKey, SecurityKey
 from ..errors import KeyFormatError, MalformedMessage, PassphraseError, UsageError
 from ..wire import Reader, Secret, mpint, string, uint32, visible
 from . import pem
 from .public import MAX_FILE
 
 __all__ = [
-    "DEFAULT_ROUNDS", "MAX_ROUNDS", "dump_private_key", "load_private_key", "private_fields",
-    "private_from_fields",
+    "CIPHERS", "DEFAULT_ROUNDS", "MAX_ROUNDS", "dump_private_key", "load_private_key", "load_public_half",
+    "private_fields", "private_from_fields",
 ]  # fmt: skip
 
 MAX_ROUNDS: Final = 2048
@@ -42,8 +42,10 @@ _LABEL: Final = b"OPENSSH PRIVATE KEY"
 _COLUMNS: Final = 70
 
 
-def load_private_key(data: bytes, passphrase: Secret | None = None) -> PrivateKey:
-    """The private key in a file's bytes: OpenSSH's format, PKCS#1, SEC 1 or PKCS#8.
+def load_private_key(data: bytes, passphrase: Secret | None = None, *, hardware: bool = False) -> PrivateKey:
+    """The private key in a file's bytes: OpenSSH's format, PKCS#1, SEC 1, PKCS#8 or PuTTY's.
+
+    With `hardware` also that of a security key, which cannot sign here, but be written anew or given away.
 
     Raises PassphraseError, whose `reason` is "needed" or "wrong", where it is encrypted; KeyFormatError
     for everything else, saying what is wrong. A passphrase for a key that is not encrypted is not used.
@@ -53,10 +55,24 @@ def load_private_key(data: bytes, passphrase: Secret | None = None) -> PrivateKe
     data = data.lstrip(b" \t\r\n")
     label = _label(data)
     if label == _LABEL:
-        return _parse(_unarmor(data), passphrase)
+        return _parse(_unarmor(data), passphrase, hardware)
     if label in pem.LABELS:
         return pem.load_pem(data, label, passphrase)
     raise KeyFormatError(f"private keys in the format {visible(label)} are not supported")
+
+
+def load_public_half(data: bytes) -> PublicKey:
+    """The public key in a private key's file of OpenSSH's format, which needs no passphrase.
+
+    Raises KeyFormatError, for the other formats as well: what they have of it is encrypted.
+    """
+    data = data.lstrip(b" \t\r\n")
+    if len(data) > MAX_FILE or _label(data) != _LABEL:
+        raise KeyFormatError("a private key whose public half is not to be seen")
+    try:
+        return _read_head(Reader(_unarmor(data)))[3]
+    except MalformedMessage as error:
+        raise KeyFormatError(f"a private key that is cut short or damaged: {error}") from None
 
 
 def _label(data: bytes) -> bytes:
@@ -86,50 +102,80 @@ def _unarmor(data: bytes) -> bytes:
 
 # ---- ciphers
 
+_Seal: TypeAlias = Callable[[bytes, bytes, bytes], tuple[bytes, bytes]]
+
 
 class _Cipher(NamedTuple):
-    """One way to encrypt the private section; `open` takes (key, iv, data, tag)."""
+    """One way to encrypt the private section; `open` takes (key, iv, data, tag), `seal` (key, iv, data) and
+    gives the data and the tag."""
 
     key: int
     iv: int
     block: int
     tag: int
     open: Callable[[bytes, bytes, bytes, bytes], bytes]
+    seal: _Seal
 
 
-def _aes(mode: Callable[[bytes], Any]) -> Callable[[bytes, bytes, bytes, bytes], bytes]:
+def _block(key: int, mode: Callable[[bytes], Any]) -> _Cipher:
+    """AES without a tag."""
+
     def decrypt(key: bytes, iv: bytes, data: bytes, tag: bytes) -> bytes:
         context = Cipher(algorithms.AES(key), mode(iv)).decryptor()
         return context.update(data) + context.finalize()
 
-    return decrypt
+    def encrypt(key: bytes, iv: bytes, data: bytes) -> tuple[bytes, bytes]:
+        context = Cipher(algorithms.AES(key), mode(iv)).encryptor()
+        return context.update(data) + context.finalize(), b""
+
+    return _Cipher(key, 16, 16, 0, decrypt, encrypt)
 
 
-def _open_gcm(key: bytes, iv: bytes, data: bytes, tag: bytes) -> bytes:
-    return AESGCM(key).decrypt(iv, data + tag, None)
+def _gcm(key: int) -> _Cipher:
+    def encrypt(key: bytes, iv: bytes, data: bytes) -> tuple[bytes, bytes]:
+        sealed = AESGCM(key).encrypt(iv, data, None)
+        return sealed[:-16], sealed[-16:]
+
+    return _Cipher(key, 12, 16, 16, lambda k, iv, data, tag: AESGCM(k).decrypt(iv, data + tag, None), encrypt)
+
+
+def _chacha(key: bytes) -> tuple[bytes, Any]:
+    """The key of Poly1305 and the stream for the data.
+
+    PROTOCOL.chacha20poly1305 with sequence number 0 and nothing but payload: the first half of the key
+    alone is used; block 0 of its stream is the Poly1305 key, the data starts at block 1.
+    """
+    stream = Cipher(algorithms.ChaCha20(key[:32], bytes(16)), None).encryptor()
+    return stream.update(bytes(64))[:32], stream
 
 
 def _open_chacha(key: bytes, iv: bytes, data: bytes, tag: bytes) -> bytes:
-    # PROTOCOL.chacha20poly1305 with sequence number 0 and nothing but payload: the first half of
-    # the key alone is used; block 0 of its stream is the Poly1305 key, the data starts at block 1.
-    stream = Cipher(algorithms.ChaCha20(key[:32], bytes(16)), None).decryptor()
-    poly_key = stream.update(bytes(64))[:32]
+    poly_key, stream = _chacha(key)
     Poly1305.verify_tag(poly_key, data, tag)
-    return stream.update(data)
+    return bytes(stream.update(data))
+
+
+def _seal_chacha(key: bytes, iv: bytes, data: bytes) -> tuple[bytes, bytes]:
+    poly_key, stream = _chacha(key)
+    sealed = bytes(stream.update(data))
+    return sealed, Poly1305.generate_tag(poly_key, sealed)
 
 
 _CIPHERS: Final[dict[str, _Cipher]] = {
-    "none": _Cipher(0, 0, 8, 0, lambda key, iv, data, tag: data),
-    "aes256-ctr": _Cipher(32, 16, 16, 0, _aes(modes.CTR)),
-    "aes192-ctr": _Cipher(24, 16, 16, 0, _aes(modes.CTR)),
-    "aes128-ctr": _Cipher(16, 16, 16, 0, _aes(modes.CTR)),
-    "aes256-cbc": _Cipher(32, 16, 16, 0, _aes(modes.CBC)),
-    "aes192-cbc": _Cipher(24, 16, 16, 0, _aes(modes.CBC)),
-    "aes128-cbc": _Cipher(16, 16, 16, 0, _aes(modes.CBC)),
-    "aes256-gcm@openssh.com": _Cipher(32, 12, 16, 16, _open_gcm),
-    "aes128-gcm@openssh.com": _Cipher(16, 12, 16, 16, _open_gcm),
-    "chacha20-poly1305@openssh.com": _Cipher(64, 0, 8, 16, _open_chacha),
+    "none": _Cipher(0, 0, 8, 0, lambda key, iv, data, tag: data, lambda key, iv, data: (data, b"")),
+    "aes256-ctr": _block(32, modes.CTR),
+    "aes192-ctr": _block(24, modes.CTR),
+    "aes128-ctr": _block(16, modes.CTR),
+    "aes256-cbc": _block(32, modes.CBC),
+    "aes192-cbc": _block(24, modes.CBC),
+    "aes128-cbc": _block(16, modes.CBC),
+    "aes256-gcm@openssh.com": _gcm(32),
+    "aes128-gcm@openssh.com": _gcm(16),
+    "chacha20-poly1305@openssh.com": _Cipher(64, 0, 8, 16, _open_chacha, _seal_chacha),
 }
+
+CIPHERS: Final = tuple(name for name in _CIPHERS if name != "none")
+"""The ciphers that a private key may be encrypted by."""
 
 
 def _derive(passphrase: Secret, salt: bytes, rounds: int, size: int) -> bytes:
@@ -141,22 +187,27 @@ def _derive(passphrase: Secret, salt: bytes, rounds: int, size: int) -> bytes:
 # ---- reading
 
 
-def _parse(data: bytes, passphrase: Secret | None) -> PrivateKey:
+def _parse(data: bytes, passphrase: Secret | None, hardware: bool) -> PrivateKey:
     try:
-        return _read(data, passphrase)
+        return _read(data, passphrase, hardware)
     except MalformedMessage as error:
         raise KeyFormatError(f"a private key that is cut short or damaged: {error}") from None
 
 
-def _read(data: bytes, passphrase: Secret | None) -> PrivateKey:
-    reader = Reader(data)
+def _read_head(reader: Reader) -> tuple[str, str, bytes, PublicKey]:
+    """What stands before the private section: cipher, kdf, its options, the public key."""
     if reader.take(len(_MAGIC)) != _MAGIC:
         raise KeyFormatError("a private key that does not start with openssh-key-v1")
-    cipher_name, kdf_name, options, count = reader.name(), reader.name(), reader.string(), reader.uint32()
+    cipher, kdf, options, count = reader.name(), reader.name(), reader.string(), reader.uint32()
     if count != 1:
         raise KeyFormatError(f"a file of {count} private keys; it has to hold one")
-    public = PublicKey.from_blob(reader.string())
-    if public.type not in SIGNING_TYPES:
+    return cipher, kdf, options, PublicKey.from_blob(reader.string())
+
+
+def _read(data: bytes, passphrase: Secret | None, hardware: bool) -> PrivateKey:
+    reader = Reader(data)
+    cipher_name, kdf_name, options, public = _read_head(reader)
+    if public.type not in SIGNING_TYPES and not hardware:
         raise KeyFormatError(
             f"private keys of type {public.type} are not supported: they sign in their security key",
             hint="add it to an agent: ssh-add FILE",
@@ -225,7 +276,28 @@ def _read_handle(key_type: str, reader: Reader) -> Any:
     if key_type == "ssh-rsa":
         n, e, d, iqmp, p, q = (reader.mpint() for _ in range(6))
         return pem.rsa_key(n, e, d, iqmp, p, q)
+    if key_type.startswith("sk-"):
+        return _read_security_key(key_type, reader)
     return _read_ecdsa(reader.name(), reader.string(), reader.mpint())
+
+
+def _read_security_key(key_type: str, reader: Reader) -> SecurityKey:
+    """The public key once more, then what its security key needs (OpenSSH PROTOCOL.u2f)."""
+    point: Any
+    if key_type.startswith("sk-ecdsa-"):
+        curve = _CURVES.get(reader.name(), ec.SECP256R1())
+        encoded = reader.string()
+    else:
+        curve, encoded = None, reader.string()
+    try:
+        if curve is None:
+            point = ed25519.Ed25519PublicKey.from_public_bytes(encoded)
+        else:
+            point = ec.EllipticCurvePublicKey.from_encoded_point(curve, encoded)
+    except ValueError:
+        raise KeyFormatError("a security key whose public half cannot be read") from None
+    application, flags = reader.string(), reader.byte()
+    return SecurityKey(key_type, point, application, flags, reader.string(), reader.string())
 
 
 def _read_ed25519(point: bytes, secret: bytes) -> ed25519.Ed25519PrivateKey:
@@ -272,28 +344,31 @@ def dump_private_key(
     passphrase: Secret | None = None,
     rounds: int = DEFAULT_ROUNDS,
     random: Callable[[int], bytes] = os.urandom,
+    *,
+    cipher: str = "aes256-ctr",
 ) -> bytes:
-    """`key` as ssh-keygen writes it; with `passphrase` encrypted by aes256-ctr under bcrypt_pbkdf.
+    """`key` as ssh-keygen writes it; with `passphrase` encrypted by `cipher` under bcrypt_pbkdf.
 
-    Raises UsageError where `rounds` is not 1 to MAX_ROUNDS. The file has to be its owner's alone, mode
-    0600 from the moment it is created; that is the caller's part.
+    Raises UsageError where `rounds` is not 1 to MAX_ROUNDS, and for a cipher that is not one of CIPHERS. The
+    file has to be its owner's alone, mode 0600 from the moment it is created; that is the caller's part.
     """
     if not 1 <= rounds <= MAX_ROUNDS:
         raise UsageError(f"{rounds} rounds of bcrypt; 1 to {MAX_ROUNDS} are allowed")
-    cipher_name = "aes256-ctr" if passphrase else "none"
-    cipher = _CIPHERS[cipher_name]
+    if cipher not in CIPHERS:
+        raise UsageError(f'no cipher "{visible(cipher)}" for private keys; there are {", ".join(CIPHERS)}')
+    name = cipher if passphrase else "none"
+    chosen = _CIPHERS[name]
     check = random(4)
     plain = check + check + _private_fields(key) + string(key.comment.encode("utf-8", "surrogateescape"))
-    plain += bytes(range(1, -len(plain) % cipher.block + 1))
-    kdf, options = b"none", b""
+    plain += bytes(range(1, -len(plain) % chosen.block + 1))
+    kdf, options, tag = b"none", b"", b""
     if passphrase:
         salt = random(16)
         kdf, options = b"bcrypt", string(salt) + uint32(rounds)
-        derived = _derive(passphrase, salt, rounds, cipher.key + cipher.iv)
-        # Counter mode is its own inverse.
-        plain = cipher.open(derived[: cipher.key], derived[cipher.key :], plain, b"")
-    head = _MAGIC + string(cipher_name.encode()) + string(kdf) + string(options) + uint32(1)
-    return _armor(head + string(key.public.blob) + string(plain))
+        derived = _derive(passphrase, salt, rounds, chosen.key + chosen.iv)
+        plain, tag = chosen.seal(derived[: chosen.key], derived[chosen.key :], plain)
+    head = _MAGIC + string(name.encode()) + string(kdf) + string(options) + uint32(1)
+    return _armor(head + string(key.public.blob) + string(plain) + tag)
 
 
 def _private_fields(key: PrivateKey) -> bytes:
@@ -306,6 +381,9 @@ def _private_fields(key: PrivateKey) -> bytes:
         x = handle.private_numbers()
         n, e = x.public_numbers.n, x.public_numbers.e
         return head + b"".join(mpint(number) for number in (n, e, x.d, x.iqmp, x.p, x.q))
+    if isinstance(handle, SecurityKey):
+        # As for ECDSA: the blob's fields come first, the application among them.
+        return key.public.blob + bytes([handle.flags]) + string(handle.handle) + string(handle.reserved)
     # The blob of an ECDSA key is its type, curve and point: the fields that come first here too.
     return key.public.blob + mpint(handle.private_numbers().private_value)
 

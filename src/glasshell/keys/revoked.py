@@ -10,7 +10,7 @@ from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError
 from ..wire import visible
 from .krl import MAGIC, MAX_BYTES, Krl
-from .public import BLANKS, as_text, decode_blob, split_word
+from .public import BLANKS, AnyKey, as_text, decode_blob, read_key, split_word
 
 __all__ = ["Revoked"]
 
@@ -46,18 +46,16 @@ class Revoked:
                 raise KeyFormatError(f"{visible(source)}:{number}: {error}", hint=error.hint) from None
         return cls(source, None, frozenset(blobs))
 
-    def revokes(self, key: PublicKey) -> str:
+    def revokes(self, key: AnyKey) -> str:
         """Why `key`, a certificate as well, counts no more; empty where the file does not have it.
 
         A certificate is revoked with its key and with the key of its authority.
         """
         if self._krl is not None:
             return self._krl.revokes(key)
-        plain: PublicKey = getattr(key, "key", key)
-        authority: PublicKey | None = getattr(key, "authority", None)
-        if plain.blob in self._blobs:
+        if key.plain.blob in self._blobs:
             return "the key is revoked"
-        if authority is not None and authority.blob in self._blobs:
+        if not isinstance(key, PublicKey) and key.authority.blob in self._blobs:
             return "of its authority: the key is revoked"
         return ""
 
@@ -68,8 +66,6 @@ def _blob(line: str) -> bytes:
     encoded, _ = split_word(rest)
     blob = decode_blob(key_type, encoded)
     try:
-        key = PublicKey.from_blob(blob)
+        return read_key(blob).plain.blob
     except KeyFormatError:
         return blob
-    plain: PublicKey = getattr(key, "key", key)
-    return plain.blob

@@ -14,10 +14,10 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError, MalformedMessage, UsageError
 from ..values import slotted
 from ..wire import Reader, string, uint32, visible
+from .public import AnyKey, read_key
 
 __all__ = ["HASHES", "MAX_BYTES", "FileSignature", "hasher", "sign", "to_be_signed"]
 
@@ -57,7 +57,7 @@ def _encoded(text: str) -> bytes:
 class FileSignature:
     """A signature: by which key, for what, and the blob of RFC 4253 §6.6. It is not verified yet."""
 
-    key: PublicKey
+    key: AnyKey
     namespace: str
     hash: str
     signature: bytes
@@ -88,10 +88,13 @@ class FileSignature:
         if self.namespace != namespace or not namespace:
             return "namespace does not match"
         algorithm = self._algorithm()
-        if algorithm not in _plain(self.key).algorithms:
+        key = self.key.plain
+        if algorithm not in key.algorithms:
             return f"unsupported signature algorithm {visible(algorithm)}"
         data = to_be_signed(namespace, self.hash, digest)
-        return "" if _plain(self.key).verify(algorithm, self.signature, data) else "incorrect signature"
+        # Whether a security key was touched is between it and its owner, as with ssh-keygen.
+        good = key.verify(algorithm, self.signature, data, touch_required=False)
+        return "" if good else "incorrect signature"
 
     def _algorithm(self) -> str:
         try:
@@ -100,14 +103,9 @@ class FileSignature:
             return ""
 
 
-def _plain(key: PublicKey) -> PublicKey:
-    plain: PublicKey = getattr(key, "key", key)
-    return plain
-
-
 def sign(
     signer: Callable[[str, bytes], bytes],
-    key: PublicKey,
+    key: AnyKey,
     namespace: str,
     digest: bytes,
     hash: str = HASHES[0],
@@ -117,7 +115,7 @@ def sign(
     Raises UsageError for an empty namespace, and what `signer` raises.
     """
     hasher(hash)
-    algorithms = _plain(key).algorithms
+    algorithms = key.plain.algorithms
     # RSA signs by the hash that the file went through (RFC 8332).
     wanted = f"rsa-sha2-{hash.removeprefix('sha')}"
     algorithm = wanted if wanted in algorithms else algorithms[0]
@@ -147,7 +145,7 @@ def _parse(data: bytes) -> FileSignature:
     version = reader.uint32()
     if version != _VERSION:
         raise KeyFormatError(f"a signature of version {version}; {_VERSION} is supported")
-    key = PublicKey.from_blob(reader.string())
+    key = read_key(reader.string())
     namespace = reader.text()
     reader.string()  # reserved: to be ignored
     hash, signature = reader.text(), reader.string()

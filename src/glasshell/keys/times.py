@@ -9,7 +9,7 @@ from typing import Final
 from ..errors import KeyFormatError
 from ..wire import visible
 
-__all__ = ["parse_time"]
+__all__ = ["parse_time", "show_time"]
 
 _TIME: Final = re.compile(r"([0-9]{8})(?:([0-9]{4})([0-9]{2})?)?(Z|UTC)?", re.ASCII | re.IGNORECASE)
 
@@ -28,3 +28,11 @@ def parse_time(value: str) -> int:
         return int((moment.replace(tzinfo=UTC) if match[4] else moment).timestamp())
     except (ValueError, OverflowError, OSError):
         raise KeyFormatError(f'"{visible(value)}" is not a time') from None
+
+
+def show_time(moment: float) -> str:
+    """Epoch seconds as OpenSSH says them to people, in the machine's time zone."""
+    try:
+        return datetime.fromtimestamp(moment).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "UNKNOWN-TIME"
