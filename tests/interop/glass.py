@@ -43,6 +43,7 @@ class GlassServer(Daemon):
             "StrictModes no",  # the folder is under /tmp, where everybody may write
             "Subsystem sftp internal-sftp",
             "PrintMotd no",
+            "PasswordAuthentication no",
         ]
         config = self._file("sshd_config", "\n".join(text))
         settings = [f"{name}={value}" for name, value in environment().items()]

@@ -226,7 +226,9 @@ def _files(account: Account, options: ServerOptions, question: Question) -> Iter
         for line in file.keys.refused:
             yield _good("keys", f"{line.source}:{line.line} counts for nothing: {line.reason}", note=True)
         for key in keys:
-            decision = file.keys.decide(key, address=question.address, hostname=None, now=time.time())
+            decision = file.keys.decide(
+                key, user=account.name, address=question.address, hostname=None, now=time.time()
+            )
             reasons += decision.reasons
             if decision.entry is not None:
                 settled = True

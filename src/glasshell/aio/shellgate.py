@@ -12,14 +12,16 @@ import copy
 import hmac
 import os
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..auth.methods import METHODS, NONE
-from ..auth.steps import Step, Steps, read_lists
+from ..auth.steps import Step
 from ..config.options import ServerOptions
-from ..errors import ConfigError, KeyFormatError
+from ..errors import KeyFormatError
 from ..events import Prompts, Verdict
 from ..keys.authorized_keys import Permissions
 from ..keys.public import AnyKey
@@ -33,12 +35,14 @@ from ..system.accounts import (
     group_names,
     is_root,
 )
+from ..system.files import read_regular, remove_private, write_private
 from ..wire import Secret, visible
 from .gatekeeper import Gatekeeper, LoggedIn, Peer
 from .process import Terminal
-from .ways import Admission, Candidate, Outcome, Passed, Way, enabled_ways
+from .ways import Admission, Candidate, Outcome, Passed, Rules, Way
 
 if TYPE_CHECKING:
+    from ..keys.revoked import Revoked
     from .pamprocess import PamProcess
     from .server import ServerConnection
     from .session import ServerSession
@@ -49,33 +53,45 @@ FLOOR: Final = 0.005
 """A refusal takes at least this long, and up to 4.2 ms more by the user's name, as in OpenSSH."""
 
 DAY: Final = 86400
+MAX_LIST: Final = 1 << 26
+"""Largest file of RevokedKeys, in bytes; what there is to be read of it has bounds of its own."""
 PRIVILEGED: Final = 1024
 """Ports below are for root to listen on."""
+
+
+Match = Callable[[str, Account | None, Peer], ServerOptions]
+"""The options that hold for a user, whose account is None where there is none, from there."""
 
 
 class AccountGatekeeper(Gatekeeper):
     """Lets in who has an account here and passes the steps that are asked for.
 
     One is made `of` each connection. `ways` are what there is to log in with, in the order of the offers;
-    without them it is what the options switch on.
+    without them it is what the options switch on. `match` tells the options that hold for a user, in whose
+    place `options` are without it; `methods` are then all that somebody could use.
     """
 
     def __init__(
-        self, options: ServerOptions, banner: str = "", *, ways: Mapping[str, type[Way]] | None = None
-    ) -> None:
+        self, options: ServerOptions, banner: str = "", *, ways: Mapping[str, type[Way]] | None = None,
+        match: Match | None = None,
+    ) -> None:  # fmt: skip
         self.options = options
         self.banner = banner
-        self._makers = dict(enabled_ways(options) if ways is None else ways)
         self.empty_passwords = options.permit_empty_passwords
-        self._confirming = tuple(name for name, way in self._makers.items() if way.confirms)
-        self._steps = self._steps_of(options)
-        self.methods = self._steps.following() if self._steps else ()
+        self._default = Rules(options, ways)
+        self._given = ways
+        self._match = match
+        self.methods = METHODS if match is not None else self._default.following(())
         self._only = None if is_root() else current_account()
         self._secret = os.urandom(32)
+        self._revoked: dict[str, tuple[tuple[int, ...], Revoked]] = {}
+        self._slow: dict[str, deque[float]] = {}
         self._connection: ServerConnection | None = None
         self._user: str | None = None
         self._account: Account | None = None
+        self._rules = self._default
         self._ways: dict[str, Way] = {}
+        self._auth_info: str | None = None
         self._terminals: dict[ServerSession, pty.Terminal] = {}
 
     def of(self, connection: ServerConnection) -> AccountGatekeeper:
@@ -83,6 +99,7 @@ class AccountGatekeeper(Gatekeeper):
         mine._connection = connection
         mine._ways = {}
         mine._terminals = {}
+        mine._auth_info = None
         return mine
 
     @property
@@ -93,9 +110,13 @@ class AccountGatekeeper(Gatekeeper):
     # Logging in
 
     async def none(self, user: str, peer: Peer) -> Verdict:
-        # Without a look at the user: the time that one takes would tell who exists, and a floor under it
-        # would be waited for at every login.
-        return Verdict(False)
+        # Without a look at the user, where nothing depends on it: the time that one takes would tell who
+        # exists, and a floor under it would be waited for at every login.
+        if self._match is None and not self._default.allows(NONE, ()):
+            return Verdict(False)
+        return _only_verdict(
+            await self._judge(NONE, user, peer, lambda way, who: way.password(who, Secret(b""), None))
+        )
 
     async def key(self, user: str, key: AnyKey, peer: Peer, *, signed: bool) -> Verdict:
         return _only_verdict(
@@ -119,7 +140,7 @@ class AccountGatekeeper(Gatekeeper):
 
     async def done(self, user: str, grants: Sequence[Any], peer: Peer) -> Verdict:
         who = self._candidate(user, peer)
-        for name in self._confirming:
+        for name in self._rules.confirming:
             objection = await self.way(name).confirm(who)
             if objection or who.account is None:
                 self.note("info", f"Access denied for user {visible(user)}: {objection}")
@@ -133,52 +154,71 @@ class AccountGatekeeper(Gatekeeper):
         loop = asyncio.get_running_loop()
         began = loop.time()
         who = self._candidate(user, peer)
-        steps, passed = self._steps, tuple(admission.step for admission in who.passed)
-        maker = self._makers.get(method)
-        outcome: Outcome = None
-        if steps is not None and maker is not None and steps.allows(Step(method, maker.submethod), passed):
-            outcome = await ask(self.way(method), who)
+        rules, passed = self._rules, tuple(admission.step for admission in who.passed)
+        outcome = await ask(self.way(method), who) if rules.allows(method, passed) else None
         if isinstance(outcome, Prompts):
             return outcome
-        following = steps.following(passed) if steps is not None else ()
         admission = self._admit(who, method, outcome) if outcome is not None else None
-        if admission is None:
-            await asyncio.sleep(self._delay(user, loop.time() - began))
-            return Verdict(False, methods=following, valid=who.account is not None)
-        assert steps is not None
+        if outcome is None or admission is None:
+            await self._wait(method, who, loop.time() - began)
+            return Verdict(False, methods=rules.following(passed), valid=who.account is not None)
         passed = (*passed, admission.step)
-        if not steps.complete(passed):
-            return Verdict(True, partial=True, methods=steps.following(passed), grant=admission)
-        return Verdict(True, grant=admission, confirm=bool(self._confirming))
+        done = rules.complete(passed)
+        return Verdict(
+            True, partial=not done, methods=None if done else rules.following(passed), grant=admission,
+            confirm=done and bool(rules.confirming), touch_required=outcome.touch_required,
+            verify_required=outcome.verify_required,
+        )  # fmt: skip
 
     def _admit(self, who: Candidate, method: str, passed: Passed) -> Admission | None:
-        """What a way's yes comes to: nothing without an account, or where root may not come in so."""
-        account, peer = who.account, who.peer
+        """What a way's yes comes to: nothing without an account, where root may not come in so, or where
+        another step forces another command."""
+        account, peer, allowed = who.account, who.peer, passed.permissions
         if account is None:
             return None
-        forced = passed.permissions.command is not None
-        if account.uid == 0 and (refusal := who.options.root_objection(method, forced)):
-            self.note("info", f"{refusal} FROM {peer.address} port {peer.port}")
+        if account.uid == 0 and (why := who.options.root_objection(method, allowed.command is not None)):
+            self.note("info", f"{why} FROM {peer.address} port {peer.port}")
             return None
-        step = Step(method, self._makers[method].submethod)
-        return Admission(account, passed.permissions, step, passed.shown, passed.key, passed.keep)
+        commands = {each.permissions.command for each in who.passed} | {allowed.command}
+        if len(commands - {None}) > 1:
+            self.note("error", "inconsistent authentication options: forced command options do not match")
+            return None
+        step = Step(method, self._rules.ways[method].submethod)
+        return Admission(account, who.options, allowed, step, passed.shown, passed.key, passed.keep)
 
     def way(self, name: str) -> Way:
         """The way of this connection; made when it is asked for first."""
+        make = self._rules.ways[name]
         way = self._ways.get(name)
-        if way is None:
-            way = self._ways[name] = self._makers[name](self)
+        if type(way) is not make:
+            way = self._ways[name] = make(self)
             if self._connection is not None:
                 self._connection.on_end[way.over] = None
+        assert way is not None
         return way
 
-    def _steps_of(self, options: ServerOptions) -> Steps | None:
-        """The steps of a login; None where no login can be."""
-        enabled = [method for method in (*METHODS, NONE) if method in self._makers]
-        try:
-            return Steps(enabled, read_lists(getattr(options, "authentication_methods", ())))
-        except ConfigError:
-            return None
+    def revoked_keys(self, path: str) -> Revoked:
+        """The list at `path`; read again where the file is another one. Raises OSError, KeyFormatError."""
+        from ..keys.revoked import Revoked
+
+        status = Path(path).stat()
+        mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if (known := self._revoked.get(path)) is None or known[0] != mark:
+            known = self._revoked[path] = mark, Revoked.load(read_regular(path, MAX_LIST), path)
+        return known[1]
+
+    async def _wait(self, method: str, who: Candidate, elapsed: float) -> None:
+        """Has a refusal take as long for who does not exist as for who does.
+
+        A way may ask a program, or somebody elsewhere, about those who exist; how long that has taken lately
+        is the time that the others are refused in.
+        """
+        took = self._slow.setdefault(method, deque(maxlen=64))
+        if who.account is not None:
+            took.append(elapsed)
+        elif took:
+            elapsed = max(elapsed, took[int.from_bytes(os.urandom(4)) % len(took)])
+        await asyncio.sleep(self._delay(who.user, elapsed))
 
     def _delay(self, user: str, elapsed: float) -> float:
         """Seconds to wait after a refusal that took `elapsed`, as OpenSSH's ensure_minimum_time_since."""
@@ -190,31 +230,48 @@ class AccountGatekeeper(Gatekeeper):
 
     def _candidate(self, user: str, peer: Peer) -> Candidate:
         passed = self._connection.core.passed if self._connection is not None else ()
-        return Candidate(user, self._look_up(user, peer), self.options, peer, passed)
+        return Candidate(user, self._look_up(user, peer), self._rules.options, peer, passed)
 
     def _look_up(self, user: str, peer: Peer) -> Account | None:
         """The account, if it may log in at all; why not is said once a user."""
         if user != self._user:
             self._user, self._account = user, find_account(user)
+            self._rules = self._rules_of(user, self._account, peer)
             if self._account is not None and (objection := self._objection(self._account, peer)):
                 text = f"User {visible(user)} from {peer.address} not allowed because {objection}"
                 self.note("info", text)
                 self._account = None
         return self._account
 
+    def _rules_of(self, user: str, account: Account | None, peer: Peer) -> Rules:
+        """The rules for a user, whose options are told again once it is known who that is, as in sshd."""
+        if self._match is None:
+            rules = self._default
+        else:
+            options = self._match(user, account, peer)
+            rules = self._default if options == self._default.options else Rules(options, self._given)
+        if rules.steps is None:
+            self.note("error", "No AuthenticationMethods left after eliminating disabled methods")
+        return rules
+
     def _objection(self, account: Account, peer: Peer) -> str:
         if self._only is not None and account.uid != self._only.uid:
             return f"this server runs as {self._only.name} and serves nobody else"
-        options = self.options
+        options = self._rules.options
         return account_objection(
             account, today=int(time.time()) // DAY, check_lock=not options.use_pam
         ) or options.user_objection(account.name, group_names(account), peer.address)
 
     # What a login may do
 
+    def options_of(self, login: LoggedIn) -> ServerOptions:
+        """The options that hold for a login."""
+        return _admission(login.grants[-1]).options
+
     def permissions(self, login: LoggedIn) -> Sequence[Permissions]:
         """Everything that restricts a login: sshd_config, and the key of each step; all must agree."""
-        return [self.options.permissions, *(_admission(grant).permissions for grant in login.grants)]
+        mine = (_admission(grant).permissions for grant in login.grants)
+        return [self.options_of(login).permissions, *mine]
 
     def account(self, login: LoggedIn) -> Account:
         """The account of a login."""
@@ -229,6 +286,26 @@ class AccountGatekeeper(Gatekeeper):
         """What PAM's modules have to tell a user at the beginning of a session."""
         way = self._ways.get("pam")
         return way.message if way is not None else ""
+
+    def auth_info(self, login: LoggedIn) -> str:
+        """The file that tells a session how its user has logged in (ExposeAuthInfo); empty: there is none.
+
+        It is the user's own, and gone when the connection is.
+        """
+        connection = self._connection
+        if not getattr(self.options_of(login), "expose_auth_info", False) or connection is None:
+            return ""
+        if self._auth_info is None:
+            account = self.account(login)
+            told = "".join(f"{_admission(grant).told}\n" for grant in login.grants)
+            try:
+                self._auth_info = write_private(account, "sshauth.", told.encode())
+            except OSError as error:
+                self.note("error", f"ExposeAuthInfo: {error}")
+                return ""
+            path = self._auth_info
+            connection.on_end[lambda: remove_private(account, path)] = None
+        return self._auth_info
 
     def take_terminal(self, session: ServerSession) -> pty.Terminal | None:
         """The pseudo-terminal of a session, if it has one; whoever takes it closes it."""
@@ -256,7 +333,7 @@ class AccountGatekeeper(Gatekeeper):
             opened.close()
 
     def may_set(self, login: LoggedIn, name: str, value: str) -> bool:
-        return self.options.accepts_variable(name)
+        return self.options_of(login).accepts_variable(name)
 
     def may_connect(self, login: LoggedIn, host: str, port: int) -> bool:
         return all(each.may_open(host, port) for each in self.permissions(login))
@@ -267,9 +344,10 @@ class AccountGatekeeper(Gatekeeper):
         if 0 < port < PRIVILEGED and self.account(login).uid != 0:
             return None
         everywhere = host in ("", "*", "0.0.0.0", "::")
-        if self.options.gateway_ports == "clientspecified":
+        gateway = self.options_of(login).gateway_ports
+        if gateway == "clientspecified":
             return "" if everywhere else host
-        if self.options.gateway_ports == "yes":
+        if gateway == "yes":
             return ""
         # Any free port is one port: two families would get two.
         return "localhost" if port else "127.0.0.1"

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..config.options import INTERNAL_SFTP
 from ..errors import SSHError, UsageError
+from ..keys.patterns import match_pattern
 from ..system import pty
 from ..system.accounts import Account
 from ..system.children import Child, Exit, base_environment, login_arguments, start
@@ -52,19 +53,33 @@ async def run_program(session: ServerSession) -> int | None:
     return NOLOGIN_STATUS if program.shut_out() else await program.run()
 
 
+def permits_environment(permit: bool | str, name: str) -> bool:
+    """Whether a key's line may set a variable: PermitUserEnvironment is yes, no or a list of patterns."""
+    if isinstance(permit, str) and permit.lower() not in ("yes", "no"):
+        hits = [p.startswith("!") for p in permit.split(",") if match_pattern(name, p.removeprefix("!"))]
+        return bool(hits) and not any(hits)
+    return permit is True or str(permit).lower() == "yes"
+
+
 class _Program:
     """One session's program: what it is, its environment, and its streams while it runs."""
 
     def __init__(self, session: ServerSession, gate: AccountGatekeeper, account: Account) -> None:
         self._session = session
-        self._options = gate.options
+        self._gate = gate
+        self._options = gate.options_of(session.login)
         self._account = account
         self._terminal = gate.take_terminal(session)
         self._pam = gate.pam_session()
         self._message = gate.pam_message()
         permissions = gate.permissions(session.login)
         self._forced = next((each.command for each in permissions if each.command is not None), None)
-        self._key_environment = [pair for each in permissions for pair in each.environment]
+        self._key_environment = [
+            pair
+            for each in permissions
+            for pair in each.environment
+            if permits_environment(self._options.permit_user_environment, pair[0])
+        ]
 
     def shut_out(self) -> bool:
         """Whether nologin(5) keeps everybody but root out; its text is shown."""
@@ -129,6 +144,8 @@ class _Program:
         environment |= self._options.set_env
         environment["SSH_CLIENT"] = f"{peer.address} {peer.port} {peer.local_port}"
         environment["SSH_CONNECTION"] = f"{peer.address} {peer.port} {peer.local_address} {peer.local_port}"
+        if shown := self._gate.auth_info(session.login):
+            environment["SSH_USER_AUTH"] = shown
         if session.tty:
             environment["SSH_TTY"] = session.tty
         if original is not None:

@@ -6,11 +6,13 @@ how long a refusal takes, what PermitRootLogin says, and which steps are still t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from ..auth.steps import Step
+from ..auth.methods import METHODS, NONE
+from ..auth.steps import Step, Steps, read_lists
 from ..config.options import ServerOptions
+from ..errors import ConfigError
 from ..events import Prompts
 from ..keys.authorized_keys import Permissions
 from ..keys.public import AnyKey
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from .pamprocess import PamProcess
     from .shellgate import AccountGatekeeper
 
-__all__ = ["Admission", "Candidate", "Outcome", "Passed", "Way", "enabled_ways"]
+__all__ = ["Admission", "Candidate", "Outcome", "Passed", "Rules", "Way", "enabled_ways"]
 
 EVERYTHING = Permissions()
 
@@ -34,25 +36,34 @@ class Passed:
 
     `shown` is what ExposeAuthInfo tells of it behind the method's name. `key` may not be used for another
     step. `keep` is handed on with the login, for whoever needs it later (an open PAM handle).
+    `touch_required` and `verify_required` are what a security key's signature has to say of its holder.
     """
 
     permissions: Permissions = EVERYTHING
     shown: str = ""
     key: AnyKey | None = None
     keep: Any = None
+    touch_required: bool = True
+    verify_required: bool = False
 
 
 @slotted(frozen=True)
 class Admission:
-    """What a verdict grants: one step, of one account, and what it lets the login do. The core keeps it
-    with the user whom it was for, and hands it out when all steps are done."""
+    """What a verdict grants: one step, of one account, and what it lets the login do. `options` are those of
+    the user. The core keeps it with the user whom it was for, and hands it out when all steps are done."""
 
     account: Account
+    options: ServerOptions
     permissions: Permissions = EVERYTHING
     step: Step = Step("publickey")
     shown: str = ""
     key: AnyKey | None = None
     keep: Any = None
+
+    @property
+    def told(self) -> str:
+        """The step as ExposeAuthInfo writes it."""
+        return f"{str(self.step).replace(':', '/')} {self.shown}".rstrip()
 
 
 Outcome: TypeAlias = Passed | Prompts | None
@@ -64,7 +75,8 @@ class Candidate:
     """Somebody who tries to log in as `user`. `options` are those that hold for this user from there.
 
     `account` is None where there is none, or none that may log in: the way does as much work as for one that
-    may, and its yes is not believed. `passed` are the steps of the same user that are done.
+    may, and its yes is not believed. `passed` are the steps of the same user that are done. `hostname` is the
+    name of where they come from, looked up and back; None: names are not looked up (UseDNS).
     """
 
     user: str
@@ -72,6 +84,7 @@ class Candidate:
     options: ServerOptions
     peer: Peer
     passed: tuple[Admission, ...] = ()
+    hostname: str | None = None
 
 
 class Way:
@@ -119,6 +132,41 @@ class Way:
 
     def over(self) -> None:
         """The connection is over."""
+
+
+class Rules:
+    """What the configuration says about the logins of one user: the ways there are, and the steps wanted."""
+
+    __slots__ = ("confirming", "options", "steps", "ways")
+
+    def __init__(self, options: ServerOptions, ways: Mapping[str, type[Way]] | None = None) -> None:
+        self.options = options
+        self.ways = enabled_ways(options) if ways is None else ways
+        self.confirming = tuple(name for name, way in self.ways.items() if way.confirms)
+        enabled = [method for method in (*METHODS, NONE) if method in self.ways]
+        self.steps: Steps | None
+        """None where no login can be."""
+        try:
+            self.steps = Steps(enabled, read_lists(getattr(options, "authentication_methods", ())))
+        except ConfigError:
+            self.steps = None
+
+    def allows(self, method: str, passed: Sequence[Step]) -> bool:
+        """Whether `method` may be tried now."""
+        way = self.ways.get(method)
+        return (
+            way is not None
+            and self.steps is not None
+            and self.steps.allows(Step(method, way.submethod), passed)
+        )
+
+    def following(self, passed: Sequence[Step]) -> tuple[str, ...]:
+        """The methods that can continue."""
+        return self.steps.following(passed) if self.steps is not None else ()
+
+    def complete(self, passed: Sequence[Step]) -> bool:
+        """Whether the login is done."""
+        return self.steps is not None and self.steps.complete(passed)
 
 
 def enabled_ways(options: ServerOptions) -> dict[str, type[Way]]:
