@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -136,5 +137,39 @@ def test_forwarding_that_is_not_allowed(version: str, start: Start, keys: Keys) 
             assert caught.value.reason == 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
             with pytest.raises(RequestFailed, match="remote port forwarding failed for listen port 0"):
                 await connection.forward_remote((LOOPBACK, 0), (LOOPBACK, server.target.port))
+
+    talk(check())
+
+
+@pytest.mark.parametrize("name", ["openssh-9.2", "openssh-10.6"])
+def test_sockets_of_the_file_system(name: str, server: Servers, keys: Keys) -> None:
+    """OpenSSH's streamlocal extensions, both ways."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        writer.close()
+
+    async def talk_to(path: str, data: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(data)
+        writer.write_eof()
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    async def check() -> None:
+        peer = server(name)
+        theirs, mine, ours = (str(peer.folder / part) for part in ("theirs", "mine", "ours"))
+        inside = peer.place.inside
+        async with (
+            await asyncio.start_unix_server(serve, theirs),
+            connect(peer.target, keys) as connection,
+        ):  # fmt: skip
+            async with await connection.forward_local(mine, inside(Path(theirs))):
+                assert await talk_to(mine, b"down" * 50_000) == b"DOWN" * 50_000
+            async with await connection.forward_remote(inside(Path(ours)), theirs):
+                assert await talk_to(ours, b"up" * 50_000) == b"UP" * 50_000
+            with pytest.raises(ChannelOpenFailed):
+                await connection.open_unix("/nowhere/to/be/found")
 
     talk(check())

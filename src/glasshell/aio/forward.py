@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..connection.socks import REFUSED, Socks
 from ..errors import CannotConnect, DeadlineExceeded, PeerError, SSHError
 from ..messages.connection import DirectStreamlocal, DirectTcpip
 from ..messages.declare import Struct
+from ..system.asuser import PRIVATE, bind
 from .channels import ChannelIO
 from .dial import reason
 
@@ -33,9 +33,6 @@ CHUNK: Final = 256 * 1024
 
 SOCKS_SECONDS: Final = 30.0
 """How long a program may take to say by SOCKS where it wants to go."""
-
-PRIVATE: Final = 0o177
-"""What is taken off the mode of a socket in the file system: StreamLocalBindMask of ssh_config(5)."""
 
 
 class Listener:
@@ -170,7 +167,7 @@ async def listen(
 
     try:
         if not isinstance(place, tuple):
-            bound = bind_path(place, mask=mask, unlink=unlink) if isinstance(place, str) else place
+            bound = bind(place, mask=mask, unlink=unlink) if isinstance(place, str) else place
             return await asyncio.start_unix_server(accepted, sock=bound, limit=CHUNK)
         host, port = place
         # Every address has two families, and each would get a port of its own.
@@ -179,24 +176,6 @@ async def listen(
     except (OSError, OverflowError, UnicodeError, ValueError) as error:
         where = f"port {place[1]}" if isinstance(place, tuple) else place
         raise CannotConnect(f"cannot listen to {where}: {_why(error)}") from error
-
-
-def bind_path(path: str, *, mask: int, unlink: bool) -> socket.socket:
-    """A socket bound to `path`. Raises OSError."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if unlink:
-            with contextlib.suppress(FileNotFoundError):
-                Path(path).unlink()
-        before = os.umask(mask)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _free_port() -> int:

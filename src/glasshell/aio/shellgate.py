@@ -26,7 +26,7 @@ from ..events import Prompts, Verdict
 from ..keys.authorized_keys import Permissions
 from ..keys.public import AnyKey
 from ..messages.connection import Mode
-from ..system import pty
+from ..system import asuser, pty
 from ..system.accounts import (
     Account,
     account_objection,
@@ -42,6 +42,8 @@ from .process import Terminal
 from .ways import Admission, Candidate, Outcome, Passed, Rules, Way
 
 if TYPE_CHECKING:
+    import socket
+
     from ..keys.revoked import Revoked
     from .pamprocess import PamProcess
     from .server import ServerConnection
@@ -351,6 +353,16 @@ class AccountGatekeeper(Gatekeeper):
             return ""
         # Any free port is one port: two families would get two.
         return "localhost" if port else "127.0.0.1"
+
+    async def connect_path(self, login: LoggedIn, path: str) -> socket.socket | None:
+        if not all(each.port_forwarding for each in self.permissions(login)):
+            return None
+        return await asyncio.to_thread(asuser.connect_path, self.account(login), path)
+
+    async def bind_path(self, login: LoggedIn, path: str) -> socket.socket | None:
+        if not all(each.port_forwarding for each in self.permissions(login)):
+            return None
+        return await asyncio.to_thread(asuser.bind_path, self.account(login), path)
 
     # The log
 

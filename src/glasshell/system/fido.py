@@ -75,7 +75,7 @@ def sign(key: SecurityKey, data: bytes) -> bytes:
 def attached() -> list[Authenticator]:
     """The security keys that are plugged in. Raises ConfigError where python-fido2 is not installed."""
     try:
-        from fido2.hid import CtapHidDevice  # type: ignore[import-not-found]
+        from fido2.hid import CtapHidDevice
     except ImportError:
         raise ConfigError("signing with a security key needs python-fido2", hint=install("fido2")) from None
     try:
@@ -91,13 +91,13 @@ class _Ctap:
         self._device = device
 
     def get_assertion(self, application: str, digest: bytes, handle: bytes, flags: int) -> Assertion | None:
-        from fido2.ctap import CtapError  # type: ignore[import-not-found]
-        from fido2.ctap2 import Ctap2  # type: ignore[import-not-found]
+        from fido2.ctap import CtapError
+        from fido2.ctap2.base import Ctap2
 
         options = {"up": bool(flags & PRESENT)}
         if flags & VERIFIED:
             options["uv"] = True
-        credential = [{"type": "public-key", "id": handle}]
+        credential: list[Any] = [{"type": "public-key", "id": handle}]
         try:
             answer = Ctap2(self._device).get_assertion(application, digest, credential, options=options)
         except CtapError as error:
