@@ -18,8 +18,8 @@ Garble = Callable[[bytes], bytes]
 
 
 class NameServer:
-    """Answers over UDP from `zone`, lines as in a zone file. `validated` sets the AD bit; who is `silent` does
-    not answer at all.
+    """Answers over UDP from `zone`, lines as in a zone file. `validated` sets the AD bit; who is `silent`
+    does not answer at all.
 
     `asked` are the questions so far, as "name TYPE". A context manager.
     """
