@@ -236,3 +236,10 @@ class CaptureError(SSHError, ValueError):
 
 class ConfigError(SSHError, ValueError):
     """A configuration file or option that cannot be understood; names the file and line."""
+
+    def __init__(self, message: str, *, hint: str = "", line: str = "", more: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.line = line
+        """The line itself, as it was written."""
+        self.more = tuple(more)
+        """What else is wrong with the file, in whole sentences."""

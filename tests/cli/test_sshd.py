@@ -56,11 +56,11 @@ def test_a_good_configuration(tmp_path: Path, host_key: Path, capsys: pytest.Cap
 def test_what_has_no_effect_is_said(
     tmp_path: Path, host_key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = configured(tmp_path, host_key, "Frobnicate yes\nKerberosAuthentication yes")
+    path = configured(tmp_path, host_key, "RSAAuthentication yes\nX11Forwarding yes")
     assert sshd.main(["-t", "-f", path]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"{path} line 1: Unsupported option Frobnicate",
-        f"{path} line 2: KerberosAuthentication yes is not supported: it stays off",
+        f"{path} line 1: Deprecated option RSAAuthentication",
+        f"{path} line 2: X11Forwarding yes is not supported: it stays off",
     ]
 
 
@@ -68,8 +68,9 @@ def test_what_has_no_effect_is_said(
     ("text", "complaint"),
     [
         ("Port 99999", "line 1: Port: 99999 is not within 1 to 65535"),
-        ("\nMatch User x", "line 2: Match: Match blocks are not supported yet"),
-        ("ChrootDirectory /x", "line 1: ChrootDirectory: this restriction is not supported"),
+        ("\nMatch User x Group y all", "line 2: Bad Match condition: 'all' cannot be combined"),
+        ("Frobnicate yes", ": line 1: Bad configuration option: Frobnicate"),
+        ("PermitUserEnvironment A,B", "line 1: PermitUserEnvironment: is not supported"),
     ],
 )
 def test_a_bad_configuration(tmp_path: Path, host_key: Path, text: str, complaint: str) -> None:

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glasshell.config import parse
-from glasshell.config.parse import Kind, algorithm_list, flatten, parse_line, read_file, seconds, size, yes_no
+from glasshell.config import forms
+from glasshell.config.forms import algorithm_list, seconds, size, yes_no
+from glasshell.config.parse import flatten, parse_line, read_file
+from glasshell.crypto.registry import Kind
 from glasshell.errors import ConfigError
+from glasshell.keys.patterns import match_list
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def lines_of(files: dict[str, str], **options: str) -> list[tuple[str, str]]:
             raise FileNotFoundError(2, "No such file or directory") from None
 
     def find(pattern: str) -> list[str]:
-        return sorted(p for p in files if parse.match_list(p, [pattern]))
+        return sorted(p for p in files if match_list(p, [pattern]))
 
     return [(line.name, line.where) for line in flatten(read_file("/etc/main", read, find, **options))]
 
@@ -116,13 +119,24 @@ def test_a_giant_file_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("600", 600), ("10m", 600), ("1h30m", 5400), ("0", 0), ("2W", 1209600), ("1d1s", 86401)],
+    [
+        ("600", 600),
+        ("10m", 600),
+        ("1h30m", 5400),
+        ("0", 0),
+        ("2W", 1209600),
+        ("1d1s", 86401),
+        ("1.5", 1),
+        ("1m2.5s", 62),
+    ],
 )
 def test_seconds(text: str, value: int) -> None:
     assert seconds(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "x", "10y", "-1", "1.5", "1 m", "9999999999", "1" * 40, "٣"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "10y", "-1", "1.5m", "1.", "1s2", "1 m", "9999999999", "1" * 40, "٣"]
+)
 def test_no_time(text: str) -> None:
     with pytest.raises(ConfigError):
         seconds(text)
@@ -140,10 +154,10 @@ def test_no_size(text: str) -> None:
 
 
 def test_rekey_limit() -> None:
-    assert parse.rekey_limit(["default", "none"]) == (None, None)
-    assert parse.rekey_limit(["1G", "1h"]) == (1 << 30, 3600)
+    assert forms.rekey_limit(["default", "none"]) == (None, None)
+    assert forms.rekey_limit(["1G", "1h"]) == (1 << 30, 3600)
     with pytest.raises(ConfigError):
-        parse.rekey_limit(["8"])
+        forms.rekey_limit(["8"])
 
 
 def test_yes_no() -> None:
@@ -164,6 +178,7 @@ DEFAULTS = ("aes256-gcm@openssh.com", "aes256-ctr")
         ("^aes192-ctr", ("aes192-ctr", *DEFAULTS)),
         ("-*gcm*", ("aes256-ctr",)),
         ("3des-cbc,aes128-ctr", ("aes128-ctr",)),
+        ("+aes1*-ctr", (*DEFAULTS, "aes128-ctr", "aes192-ctr")),
     ],
 )
 def test_algorithms(value: str, expected: tuple[str, ...]) -> None:
@@ -177,5 +192,5 @@ def test_a_list_with_nothing_in_it_is_refused(value: str) -> None:
 
 
 def test_what_is_not_built_is_told() -> None:
-    assert parse.unknown_algorithms(Kind.CIPHER, "+3des-cbc,aes128-ctr") == ("3des-cbc",)
-    assert parse.unknown_algorithms(Kind.CIPHER, "-3des-cbc") == ()
+    assert forms.unknown_algorithms(Kind.CIPHER, "+3des-cbc,aes128-ctr") == ("3des-cbc",)
+    assert forms.unknown_algorithms(Kind.CIPHER, "-3des-cbc") == ()

@@ -69,8 +69,14 @@ def config(text: str) -> ServerConfig:
         (
             "DisableForwarding yes\nPermitOpen any",
             "permissions",
-            Permissions(permit_open=(), permit_listen=()),
+            Permissions(permit_open=(), permit_listen=(), agent_forwarding=False, x11_forwarding=False),
         ),
+        ("Subsystem a b\nSubsystem a c", "subsystems", {"a": "b"}),
+        ('Subsystem "a b" /x "y z"', "subsystems", {"a b": '/x "y z"'}),
+        ("AuthenticationMethods any", "authentication_methods", ()),
+        ("PermitUserEnvironment no", "permit_user_environment", False),
+        ("UnusedConnectionTimeout none", "unused_connection_timeout", 0),
+        ("StreamLocalBindMask 0117", "stream_local_bind_mask", 0o117),
     ],
 )
 def test_an_option(text: str, name: str, value: Any) -> None:
@@ -129,7 +135,6 @@ def test_a_setting_of_the_policy(text: str, name: str, value: Any) -> None:
         "PermitListen y:z",
         "SetEnv A",
         "Subsystem sftp",
-        "Subsystem a b\nSubsystem a c",
         "AuthorizedKeysFile %x",
         "AuthorizedKeysFile a%",
         "AllowUsers a@10.0.0.1/8",
@@ -139,7 +144,9 @@ def test_a_setting_of_the_policy(text: str, name: str, value: Any) -> None:
         "LogLevel loud",
         "Match User x",
         "ChrootDirectory /x",
-        "AuthenticationMethods publickey,password",
+        "AuthenticationMethods publickey,telepathy",
+        "AuthenticationMethods any publickey",
+        "PAMServiceName ../x",
         "RevokedKeys /etc/krl",
         "Compression maybe",
     ],
@@ -152,7 +159,10 @@ def test_what_cannot_be_obeyed_names_its_line(line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("Frobnicate yes\nFrobnicate no", "f line 1: Unsupported option Frobnicate"),
+        (
+            "KeyRegenerationInterval 3\nKeyRegenerationInterval 4",
+            "f line 1: Deprecated option KeyRegenerationInterval",
+        ),
         ("X11Forwarding yes", "f line 1: X11Forwarding yes is not supported: it stays off"),
         ("KerberosAuthentication yes", "f line 1: KerberosAuthentication yes is not supported: it stays off"),
         ("Ciphers 3des-cbc,aes256-ctr", "f line 1: Ciphers: not to be had here: 3des-cbc"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from ..errors import AuthenticationFailed, SSHError
+from ..errors import AuthenticationFailed, ConfigError, SSHError
 from ..wire import visible
 
 __all__ = ["FAILED", "lines", "report", "tried"]
@@ -24,8 +24,12 @@ def report(error: SSHError, program: str = "") -> int:
 
 
 def lines(error: SSHError) -> Iterator[str]:
-    """The sentence, then the hint, then what was tried."""
+    """The sentence, what belongs to it, the hint, then what was tried."""
     yield visible(str(error))
+    if isinstance(error, ConfigError):
+        if error.line:
+            yield f"    {visible(error.line)}"
+        yield from map(visible, error.more)
     if error.hint:
         yield f"  hint: {visible(error.hint)}"
     yield from tried(error)

@@ -134,6 +134,9 @@ FLAGS: Final[dict[str, Flag]] = {
 _SHORT: Final = "".join(name + ":" * bool(flag.value) for name, flag in FLAGS.items() if len(name) == 1)
 _LONG: Final = [name[2:] + "=" * bool(flag.value) for name, flag in FLAGS.items() if len(name) > 1]
 
+EXEC_SECONDS: Final = 30
+"""How long a command of Match exec may take; somebody waits for it."""
+
 USAGE: Final = "usage: glasshell ssh [flags] [user@]host[ command]\n"
 
 
@@ -146,7 +149,9 @@ def main(arguments: Sequence[str]) -> int:
 
     open_missing()
     said = parse(arguments)
-    options = load(said.host, facts(), command_line=said.lines, file=said.config)
+    options = load(
+        said.host, facts(), command_line=said.lines, file=said.config, command=said.command or ""
+    )
     _check(said, options)
     if options.fork:
         return _in_background(lambda ready: _run(said, options, ready))
@@ -263,11 +268,48 @@ def facts() -> Facts:
         name, uid = getpass.getuser(), 0
     else:
         name, uid = account.name, account.uid
-    own = f"{home}/.ssh/config"
     return Facts(
         home=home, user=name, uid=uid, local_host=socket.gethostname(), environment=os.environ,
-        read=lambda path: _read(path, private=path == own), find=find_files,
+        read=lambda path: _read(path, private=False), read_own=lambda path: _read(path, private=True),
+        find=find_files, execute=_execute, addresses=_addresses, resolve=_resolve,
     )  # fmt: skip
+
+
+def _execute(command: str) -> bool:
+    """Match exec: whether a command of the user's own configuration ends with status 0."""
+    import subprocess
+
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    try:
+        done = subprocess.run(
+            [shell, "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            timeout=EXEC_SECONDS, check=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise ConfigError(f'Match exec: shell "{visible(shell)}": {error.strerror}') from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"Match exec: the command did not end within {EXEC_SECONDS} seconds") from None
+    if done.returncode < 0:
+        raise ConfigError(f"Match exec: the command was ended by signal {-done.returncode}")
+    return done.returncode == 0
+
+
+def _addresses() -> list[str]:
+    """The addresses of this machine's interfaces that are up, for Match localnetwork."""
+    from ..system.interfaces import local_addresses
+
+    return local_addresses()
+
+
+def _resolve(name: str) -> str | None:
+    """The canonical name of a host, or "" where it has none of its own; None: there is no such host."""
+    import socket
+
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+    except (OSError, UnicodeError):
+        return None
+    return next((info[3] for info in found if info[3]), "")
 
 
 def _account() -> Account | None:

@@ -11,9 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from ..crypto.registry import Kind, names
 from ..errors import ConfigError
-from ..keys.patterns import match_list
 from ..values import replace, slotted
 from ..wire import visible
 
@@ -58,7 +56,12 @@ class Line:
 
     def error(self, text: str, hint: str = "") -> ConfigError:
         """The error that says `text` of this line."""
-        return ConfigError(f"{self.where}: {text}", hint=hint)
+        return ConfigError(f"{self.where}: {text}", hint=hint, line=self.text)
+
+    @property
+    def text(self) -> str:
+        """The line as it was written, but for what stands around it; of a long one the beginning."""
+        return f"{self.name} {self.rest}".strip()[:200]
 
     def one(self) -> str:
         """The only argument. Raises ConfigError where there are none or several."""
@@ -118,13 +121,11 @@ class _Files:
         if self._count > MAX_FILES:
             raise ConfigError(f"{path}: more than {MAX_FILES} configuration files")
         data = self._read(path)
-        if len(data) > MAX_FILE:
-            raise ConfigError(f"{path}: {len(data)} bytes; {MAX_FILE} are allowed")
         found = []
-        for number, text in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
-            line = parse_line(text, path, number)
-            if line is not None:
-                found.append(self._include(line, depth) if line.keyword == "include" else line)
+        for line in parse_lines(data, path):
+            if isinstance(line, ConfigError):
+                raise line
+            found.append(self._include(line, depth) if line.keyword == "include" else line)
         return found
 
     def _include(self, line: Line, depth: int) -> Line:
@@ -147,13 +148,29 @@ class _Files:
             raise line.error(f"Include {visible(path)}: {error.strerror or error}") from None
 
 
+def parse_lines(data: bytes, path: str) -> Iterator[Line | ConfigError]:
+    """The lines of a file that has been read; of those that are wrong what is wrong with them."""
+    if len(data) > MAX_FILE:
+        raise ConfigError(f"{path}: {len(data)} bytes; {MAX_FILE} are allowed")
+    # Editors of some systems begin a file with a byte order mark.
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    for number, each in enumerate(text.split("\n"), 1):
+        try:
+            line = parse_line(each, path, number)
+        except ConfigError as error:
+            yield error
+        else:
+            if line is not None:
+                yield line
+
+
 _KEYWORD: Final = re.compile(r'[ \t]*(?:"([^"]*)"|([^ \t="]+))(?:[ \t]*=[ \t]*|[ \t]+|\Z)(.*)', re.DOTALL)
 
 
 def parse_line(text: str, path: str, number: int) -> Line | None:
     """One line of a configuration file; None where it is empty or a comment. Raises ConfigError."""
-    place = Line("", (), path, number)
     text = text.strip(" \t\r\n\f")
+    place = Line("", (), path, number, text[:200])
     if not text or text.startswith("#"):
         return None
     if len(text) > MAX_LINE:
@@ -169,7 +186,7 @@ def parse_line(text: str, path: str, number: int) -> Line | None:
     except ConfigError as error:
         raise place.error(f"{visible(name)}: {error}") from None
     if not args:
-        raise place.error(f"{visible(name)} without an argument")
+        raise place.error(f'no argument after keyword "{visible(name)}"')
     return Line(name.lower(), args, path, number, name, match[3])
 
 
@@ -212,97 +229,3 @@ def _word(text: str, pos: int) -> tuple[str, int]:
     if quote:
         raise ConfigError("a quote that is not closed")
     return "".join(out), pos
-
-
-# ---- values
-
-
-def yes_no(value: str) -> bool:
-    """yes, true or no, false. Raises ConfigError."""
-    word = value.lower()
-    if word in ("yes", "true"):
-        return True
-    if word in ("no", "false"):
-        return False
-    raise ConfigError(f'"{visible(value)}" is neither yes nor no')
-
-
-def number(value: str, low: int = 0, high: int = (1 << 31) - 1) -> int:
-    """A whole number within bounds. Raises ConfigError."""
-    if not re.fullmatch("[0-9]{1,10}", value, re.ASCII):
-        raise ConfigError(f'"{visible(value)}" is not a number')
-    if not low <= int(value) <= high:
-        raise ConfigError(f"{value} is not within {low} to {high}")
-    return int(value)
-
-
-def port(value: str) -> int:
-    """A TCP port, 1 to 65535. Raises ConfigError."""
-    return number(value, 1, 65535)
-
-
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def seconds(value: str) -> int:
-    """Seconds of a time as sshd_config(5) has it: 600, 10m, 1h30m. Raises ConfigError."""
-    if not re.fullmatch("(?:[0-9]+[smhdw]?)+", value, re.ASCII | re.IGNORECASE):
-        raise ConfigError(f'"{visible(value)}" is not a time such as 90, 10m or 1h30m')
-    if len(value) > 32:
-        raise ConfigError("a time that is out of range")
-    total = sum(int(count) * _UNITS[unit.lower()] for count, unit in re.findall("([0-9]+)([a-zA-Z]?)", value))
-    if total >= 1 << 31:
-        raise ConfigError(f"the time {value} is out of range")
-    return total
-
-
-def size(value: str) -> int:
-    """Bytes of a size such as 512, 64K, 1M or 4G. Raises ConfigError."""
-    match = re.fullmatch("([0-9]{1,15})([kmg]?)", value, re.ASCII | re.IGNORECASE)
-    if match is None:
-        raise ConfigError(f'"{visible(value)}" is not a size such as 512, 64K, 1M or 4G')
-    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()]
-
-
-def rekey_limit(args: Sequence[str]) -> tuple[int | None, int | None]:
-    """RekeyLimit: bytes, then seconds; None where it says `default` or `none`, or nothing."""
-    if len(args) > 2:
-        raise ConfigError("RekeyLimit takes a size and a time")
-    volume = None if args[0].lower() in ("default", "none") else size(args[0])
-    if volume is not None and volume < 16:
-        raise ConfigError("a RekeyLimit of less than 16 bytes")
-    if len(args) < 2 or args[1].lower() == "none":
-        return volume, None
-    return volume, seconds(args[1])
-
-
-def algorithm_list(kind: Kind, value: str, defaults: Sequence[str]) -> tuple[str, ...]:
-    """A list of algorithms in order of preference; `+`, `-`, `^` before it change `defaults`.
-
-    + appends, - removes (patterns allowed), ^ puts first. Names that are not built are left out, which
-    only narrows the choice; `unknown_algorithms` tells them. Raises ConfigError where none is left.
-    """
-    sign, wanted = _split_list(value)
-    chosen = [name for name in wanted if name in names(kind)]
-    result = {
-        "": chosen,
-        "+": [*defaults, *chosen],
-        "^": [*chosen, *defaults],
-        "-": [name for name in defaults if not match_list(name, wanted)],
-    }[sign]
-    if not result:
-        raise ConfigError(
-            f'no {kind.value} of "{visible(value)}" is to be had', hint=f"known: {', '.join(names(kind))}"
-        )
-    return tuple(dict.fromkeys(result))
-
-
-def unknown_algorithms(kind: Kind, value: str) -> tuple[str, ...]:
-    """The names in a list of algorithms that are not built here."""
-    sign, wanted = _split_list(value)
-    return () if sign == "-" else tuple(name for name in wanted if name not in names(kind))
-
-
-def _split_list(value: str) -> tuple[str, list[str]]:
-    sign, listed = (value[0], value[1:]) if value[:1] in ("+", "-", "^") else ("", value)
-    return sign, listed.split(",")

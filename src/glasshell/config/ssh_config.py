@@ -1,53 +1,57 @@
 """ssh_config(5): what the command line and the files say about one host, as frozen `ClientOptions`.
 
 The command line comes first, then the user's file, then the system's; of each keyword the first value
-counts. Nothing here opens a file, asks for a name or knows who runs it: that comes in as `Facts`. Blocks
-of other hosts are not looked into beyond their lines: an algorithm of theirs that is not known here harms
-nobody.
+counts. Nothing here opens a file, asks for a name or knows who runs it: that comes in as `Facts`. All blocks
+are checked, also those of other hosts; an algorithm of theirs that is not known here harms nobody.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from ..crypto.registry import Kind
 from ..errors import ConfigError
-from ..keys.patterns import match_pattern
-from ..policy import Policy
-from ..values import field, slotted
+from ..keys.patterns import match_list, match_pattern
+from ..values import field, replace, slotted
 from ..wire import visible
-from .parse import (
-    COMMAND_LINE,
-    Find,
-    Line,
-    Read,
-    algorithm_list,
-    number,
-    port,
-    read_file,
-    rekey_limit,
-    seconds,
-    unknown_algorithms,
-    yes_no,
+from . import unbuilt
+from .client_keywords import (
+    ALIASES,
+    DEPRECATED,
+    KEYWORDS,
+    LISTS,
+    UNSUPPORTED,
+    Row,
+    parse_forward,
+    valid_user,
 )
+from .client_options import ClientOptions, Forward, Told
+from .forms import UNSET, unknown_algorithms
+from .parse import COMMAND_LINE, MAX_DEPTH, MAX_FILES, Find, Line, Read, parse_lines
+from .tokens import connection_hash, environment, expand, percent, tilde
 
 __all__ = [
-    "SYSTEM_FILE", "USER_FILE", "ClientOptions", "Facts", "Forward", "Told", "load", "option",
-    "parse_forward",
+    "SYSTEM_FILE", "USER_FILE", "ClientOptions", "Event", "Facts", "Forward", "Reading", "Told", "load",
+    "option", "parse_forward", "read",
 ]  # fmt: skip
 
 USER_FILE: Final = "~/.ssh/config"
 SYSTEM_FILE: Final = "/etc/ssh/ssh_config"
 
-Told: TypeAlias = tuple[str, Mapping[str, Any]]
-"""A state for the stream of records: its name and its facts."""
+
+def _runs_nothing(command: str) -> bool:
+    raise ConfigError("Match exec: no command can be run here")
 
 
 @slotted(frozen=True, kw_only=True)
 class Facts:
-    """What the operating system knows: who runs this, and where."""
+    """What the operating system knows: who runs this, and where.
+
+    `read_own` reads what must belong to the user alone, and is `read` where it is None. `execute` runs a
+    command with the user's shell and says whether its status was 0; `addresses` are those of this machine;
+    `resolve` looks a name up: None where there is none, else its canonical name, or "".
+    """
 
     home: str
     user: str
@@ -55,308 +59,11 @@ class Facts:
     local_host: str = "localhost"
     environment: Mapping[str, str] = field(default_factory=dict)
     read: Read
+    read_own: Read | None = None
     find: Find = lambda pattern: ()
-
-
-@slotted(frozen=True)
-class Forward:
-    """`[bind:]port:host:hostport` of -L and -R. `bind`: None where nothing was said, "" for all addresses."""
-
-    bind: str | None
-    port: int
-    host: str
-    host_port: int
-
-
-@slotted(frozen=True, kw_only=True)
-class ClientOptions:
-    """Everything `ssh` is told about one host. None: nothing was said, the default of who uses it holds.
-
-    `sources` says for each field that was set where that was: `file line N`, or `command line`.
-    `told` is what happened while reading, for the stream of records; `warnings` what was not understood.
-    """
-
-    host: str
-    """As it was typed."""
-    hostname: str
-    """What is connected to."""
-    port: int = 22
-    user: str
-    address_family: Literal["any", "inet", "inet6"] = "any"
-    bind_address: str | None = None
-    connect_timeout: int | None = None
-    connection_attempts: int = 1
-    tcp_keepalive: bool = True
-
-    identity_files: tuple[str, ...] | None = None
-    identities_only: bool = False
-    identity_agent: str | None = None
-    """A path; empty: no agent; None: $SSH_AUTH_SOCK."""
-    user_known_hosts: tuple[str, ...] = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
-    global_known_hosts: tuple[str, ...] = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-    strict_host_key_checking: Literal["yes", "ask", "accept-new", "no"] = "ask"
-    hash_known_hosts: bool = False
-    host_key_alias: str = ""
-    update_host_keys: Literal["yes", "ask", "no"] | None = None
-    """None: yes, unless UserKnownHostsFile was set."""
-
-    ciphers: tuple[str, ...] | None = None
-    macs: tuple[str, ...] | None = None
-    kex: tuple[str, ...] | None = None
-    host_key_algorithms: tuple[str, ...] | None = None
-    pubkey_algorithms: tuple[str, ...] | None = None
-    compression: bool = False
-    rekey_limit: tuple[int | None, int | None] = (None, None)
-    server_alive_interval: int | None = None
-    server_alive_count_max: int | None = None
-    allow_terrapin: bool = False
-    speculation: bool = True
-    """Whether what the server is known to ask for is sent before its time; a keyword of our own."""
-
-    batch_mode: bool = False
-    preferred_authentications: tuple[str, ...] = ("publickey", "keyboard-interactive", "password")
-    password_authentication: bool = True
-    pubkey_authentication: bool = True
-    kbd_interactive_authentication: bool = True
-    number_of_password_prompts: int = 3
-
-    request_tty: Literal["auto", "no", "yes", "force"] = "auto"
-    session_type: Literal["default", "none", "subsystem"] = "default"
-    remote_command: str | None = None
-    set_env: tuple[tuple[str, str], ...] = ()
-    send_env: tuple[str, ...] = ()
-    stdin_null: bool = False
-    fork: bool = False
-    escape_char: str | None = "~"
-    """None: there is none."""
-    log_level: str = "INFO"
-
-    local_forwards: tuple[Forward, ...] = ()
-    remote_forwards: tuple[Forward, ...] = ()
-    gateway_ports: bool = False
-    exit_on_forward_failure: bool = False
-    clear_all_forwardings: bool = False
-
-    sources: Mapping[str, str] = field(default_factory=dict)
-    told: tuple[Told, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The ways to log in that may be tried, in order."""
-        allowed = {
-            "publickey": self.pubkey_authentication,
-            "keyboard-interactive": self.kbd_interactive_authentication and not self.batch_mode,
-            "password": self.password_authentication and not self.batch_mode,
-        }
-        return tuple(name for name in self.preferred_authentications if allowed.get(name, False))
-
-    def policy(self) -> Policy:
-        """The settings of the connection; what was not said stays as `Policy.client()` has it."""
-        volume, time = self.rekey_limit
-        said: dict[str, Any] = {
-            "kex": self.kex,
-            "host_key_algorithms": self.host_key_algorithms,
-            "ciphers": self.ciphers,
-            "macs": self.macs,
-            "pubkey_algorithms": self.pubkey_algorithms,
-            "rekey_bytes": volume,
-            "rekey_seconds": time,
-            "keepalive_interval": self.server_alive_interval,
-            "keepalive_count": self.server_alive_count_max,
-            "compression": ("zlib@openssh.com", "none") if self.compression else None,
-        }
-        changes = {name: value for name, value in said.items() if value is not None}
-        # A person may take longer for a password than any grace; the server has its own.
-        return Policy.client(allow_terrapin=self.allow_terrapin, login_grace=0, **changes)
-
-
-# ---- values: each takes its line and returns what the field holds
-
-
-def _choice(**words: Any) -> Callable[[Line], Any]:
-    """One of some words; `_` in a name stands for `-`."""
-    table = {name.replace("_", "-"): value for name, value in words.items()}
-
-    def parse(line: Line) -> Any:
-        word = line.one().lower()
-        if word not in table:
-            raise ConfigError(f'"{visible(line.one())}" is none of {", ".join(table)}')
-        return table[word]
-
-    return parse
-
-
-def _yes_no(line: Line) -> bool:
-    return yes_no(line.one())
-
-
-def _text(line: Line) -> str:
-    return line.one()
-
-
-def _words(line: Line) -> tuple[str, ...]:
-    return line.args
-
-
-def _files(line: Line) -> tuple[str, ...]:
-    return () if line.args == ("none",) else line.args
-
-
-def _names(line: Line) -> tuple[str, ...]:
-    return tuple(name for name in line.one().split(",") if name)
-
-
-def _algorithms(kind: Kind, defaults: str) -> Callable[[Line], tuple[str, ...]]:
-    return lambda line: algorithm_list(kind, line.one(), getattr(Policy.client(), defaults))
-
-
-def _count(low: int = 0) -> Callable[[Line], int]:
-    return lambda line: number(line.one(), low)
-
-
-def _timeout(line: Line) -> int | None:
-    return None if line.one().lower() == "none" else seconds(line.one())
-
-
-def _variables(line: Line) -> tuple[tuple[str, str], ...]:
-    pairs = [word.partition("=") for word in line.args]
-    for name, sign, _ in pairs:
-        if not name or not sign:
-            raise ConfigError(f'"{visible(name)}" is not NAME=value')
-    return tuple({name: value for name, _, value in reversed(pairs)}.items())[::-1]
-
-
-def _command(line: Line) -> str | None:
-    text = line.rest.strip()
-    return None if text.lower() == "none" else text
-
-
-def _escape(line: Line) -> str | None:
-    word = line.one()
-    if word.lower() == "none":
-        return None
-    if len(word) == 2 and word[0] == "^" and 64 <= ord(word[1].upper()) < 96:
-        return chr(ord(word[1].upper()) & 31)
-    if len(word) != 1:
-        raise ConfigError(f'"{visible(word)}" is neither one character, ^ and a letter, nor none')
-    return word
-
-
-def _level(line: Line) -> str:
-    word = line.one().upper()
-    if word not in ("QUIET", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG", "DEBUG1", "DEBUG2", "DEBUG3"):
-        raise ConfigError(f'"{visible(line.one())}" is no LogLevel')
-    return "DEBUG1" if word == "DEBUG" else word
-
-
-def _agent(line: Line) -> str | None:
-    word = line.one()
-    if word.lower() == "none":
-        return ""
-    return None if word == "SSH_AUTH_SOCK" else f"${{{word[1:]}}}" if re.fullmatch(r"\$\w+", word) else word
-
-
-def parse_forward(text: str, *, remote: bool = False) -> Forward:
-    """`[bind:]port:host:hostport`, addresses of IPv6 in brackets. Raises ConfigError.
-
-    Port 0 of a `remote` one means: the server chooses.
-    """
-    parts = re.findall(r"(?:\A|:)(\[[^\[\]]*\]|[^:\[\]]*)", text)
-    if ":".join(parts) != text or len(parts) not in (3, 4):
-        raise ConfigError(
-            f'"{visible(text)}" is no forwarding', hint="write [bind:]port:host:hostport, IPv6 in brackets"
-        )
-    *bind, listen, host, target = (part.removeprefix("[").removesuffix("]") for part in parts)
-    if not host:
-        raise ConfigError(f'"{visible(text)}" names no host to forward to')
-    where = None if not bind else "" if bind[0] == "*" else bind[0]
-    return Forward(where, number(listen, 0 if remote else 1, 65535), host, port(target))
-
-
-def _forward(remote: bool) -> Callable[[Line], tuple[Forward, ...]]:
-    return lambda line: (parse_forward(":".join(line.args), remote=remote),)
-
-
-Row: TypeAlias = tuple[str, Callable[[Line], Any]]
-
-KEYWORDS: Final[Mapping[str, Row]] = {
-    "hostname": ("hostname", _text),
-    "port": ("port", lambda line: port(line.one())),
-    "user": ("user", _text),
-    "addressfamily": ("address_family", _choice(any="any", inet="inet", inet6="inet6")),
-    "bindaddress": ("bind_address", _text),
-    "connecttimeout": ("connect_timeout", _timeout),
-    "connectionattempts": ("connection_attempts", _count(1)),
-    "tcpkeepalive": ("tcp_keepalive", _yes_no),
-    "identityfile": ("identity_files", _words),
-    "identitiesonly": ("identities_only", _yes_no),
-    "identityagent": ("identity_agent", _agent),
-    "userknownhostsfile": ("user_known_hosts", _files),
-    "globalknownhostsfile": ("global_known_hosts", _files),
-    "stricthostkeychecking": (
-        "strict_host_key_checking",
-        _choice(yes="yes", true="yes", ask="ask", accept_new="accept-new", no="no", off="no", false="no"),
-    ),
-    "hashknownhosts": ("hash_known_hosts", _yes_no),
-    "updatehostkeys": (
-        "update_host_keys", _choice(yes="yes", true="yes", ask="ask", no="no", false="no")
-    ),
-    "hostkeyalias": ("host_key_alias", _text),
-    "ciphers": ("ciphers", _algorithms(Kind.CIPHER, "ciphers")),
-    "macs": ("macs", _algorithms(Kind.MAC, "macs")),
-    "kexalgorithms": ("kex", _algorithms(Kind.KEX, "kex")),
-    "hostkeyalgorithms": ("host_key_algorithms", _algorithms(Kind.HOST_KEY, "host_key_algorithms")),
-    "pubkeyacceptedalgorithms": ("pubkey_algorithms", _algorithms(Kind.HOST_KEY, "pubkey_algorithms")),
-    "compression": ("compression", _yes_no),
-    "rekeylimit": ("rekey_limit", lambda line: rekey_limit(line.args)),
-    "serveraliveinterval": ("server_alive_interval", lambda line: seconds(line.one())),
-    "serveralivecountmax": ("server_alive_count_max", _count()),
-    "allowterrapin": ("allow_terrapin", _yes_no),
-    "speculation": ("speculation", _yes_no),
-    "batchmode": ("batch_mode", _yes_no),
-    "preferredauthentications": ("preferred_authentications", _names),
-    "passwordauthentication": ("password_authentication", _yes_no),
-    "pubkeyauthentication": (
-        "pubkey_authentication",
-        # What else it can say is about hostbound signatures alone.
-        _choice(yes=True, true=True, no=False, false=False, unbound=True, host_bound=True),
-    ),
-    "kbdinteractiveauthentication": ("kbd_interactive_authentication", _yes_no),
-    "numberofpasswordprompts": ("number_of_password_prompts", _count()),
-    "requesttty": (
-        "request_tty", _choice(no="no", false="no", yes="yes", true="yes", force="force", auto="auto"),
-    ),
-    "sessiontype": ("session_type", _choice(none="none", subsystem="subsystem", default="default")),
-    "remotecommand": ("remote_command", _command),
-    "setenv": ("set_env", _variables),
-    "sendenv": ("send_env", _words),
-    "stdinnull": ("stdin_null", _yes_no),
-    "forkafterauthentication": ("fork", _yes_no),
-    "escapechar": ("escape_char", _escape),
-    "loglevel": ("log_level", _level),
-    "localforward": ("local_forwards", _forward(False)),
-    "remoteforward": ("remote_forwards", _forward(True)),
-    "gatewayports": ("gateway_ports", _yes_no),
-    "exitonforwardfailure": ("exit_on_forward_failure", _yes_no),
-    "clearallforwardings": ("clear_all_forwardings", _yes_no),
-}  # fmt: skip
-"""Keyword -> the field it sets, and how its value is read."""
-
-ALIASES: Final = {
-    "challengeresponseauthentication": "kbdinteractiveauthentication",
-    "pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms",
-}
-"""Older names that OpenSSH still takes."""
-
-_LISTS: Final = {
-    "ciphers": Kind.CIPHER, "macs": Kind.MAC, "kex": Kind.KEX, "host_key_algorithms": Kind.HOST_KEY,
-    "pubkey_algorithms": Kind.HOST_KEY,
-}  # fmt: skip
-"""Fields that are lists of algorithms."""
-
-_ADDED_UP: Final = frozenset({"identity_files", "send_env", "local_forwards", "remote_forwards"})
-"""Fields to which every line adds."""
+    execute: Callable[[str], bool] = _runs_nothing
+    addresses: Callable[[], Sequence[str]] = lambda: ()
+    resolve: Callable[[str], str | None] = lambda name: None
 
 
 # ---- reading
@@ -368,150 +75,443 @@ def option(keyword: str, *args: str) -> Line:
 
 
 def load(
-    host: str, facts: Facts, *, command_line: Sequence[Line] = (), file: str | None = None
+    host: str, facts: Facts, *, command_line: Sequence[Line] = (), file: str | None = None, command: str = ""
 ) -> ClientOptions:
-    """The options for `host`. `file` is that of -F, "none" for no file at all, None for the usual two.
+    """The options for `host`. `file` is that of -F, "none" for no file at all, None for the usual two;
+    `command` is what is to run on the server, for Match.
 
     Raises ConfigError, which names the file and the line.
     """
-    reading = _Reading(host)
-    reading.take(command_line)
-    if file is None:
-        reading.file(USER_FILE, facts, base="~/.ssh", needed=False)
-        reading.file(SYSTEM_FILE, facts, base="/etc/ssh", needed=False)
-    elif file.lower() != "none":
-        reading.file(file, facts, base="~/.ssh", needed=True)
-    return _finish(reading, facts)
+    return read(host, facts, command_line=command_line, file=file, command=command).options()
 
 
-class _Reading:
+def read(
+    host: str, facts: Facts, *, command_line: Sequence[Line] = (), file: str | None = None,
+    command: str = "", trail: bool = False,
+) -> Reading:  # fmt: skip
+    """As `load`, with the way to the options; a `trail` tells every line and block. Raises ConfigError."""
+    reading = Reading(host, facts, command)
+    reading.trail = [] if trail else None
+    reading.command_line(command_line)
+    reading.files(file)
+    reading.settle_host()
+    if reading.wants_final:
+        reading.final = True
+        reading.values["hostname"] = reading.host
+        reading.files(file)
+    return reading
+
+
+class Event(NamedTuple):
+    """One step of a reading: what (`file`, `block`, `set`, `shadowed`, `ignored`), the line that it is about,
+    the field, and what is to be said of it."""
+
+    kind: str
+    line: Line
+    field: str = ""
+    text: str = ""
+    holds: bool = True
+
+
+class _Place(NamedTuple):
+    """Where a line stands: in the user's files or the system's, how deep in Includes, and whether the block
+    around the Include is another host's."""
+
+    own: bool
+    depth: int = 0
+    never: bool = False
+
+
+class Reading:
     """What has been read so far: of each field the first value, or all of them."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, facts: Facts, command: str = "") -> None:
+        self.original = host
         self.host = host
+        """What Host lines are held against: after HostName and canonicalization the result of those."""
+        self.facts = facts
+        self.command = command
         self.values: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
         self.told: list[Told] = []
         self.warnings: dict[str, str] = {}
+        self.trail: list[Event] | None = None
+        self.final = False
+        self.wants_final = False
+        self._count = 0
+        self._contents: dict[str, list[Line | ConfigError]] = {}
 
-    def file(self, path: str, facts: Facts, *, base: str, needed: bool) -> None:
-        """Reads a file, if it is there or `needed`."""
-        path, base = _home(path, facts), _home(base, facts)
-        try:
-            lines = read_file(path, facts.read, facts.find, base=base, home=facts.home)
-        except OSError as error:
-            if needed:
-                raise ConfigError(
-                    f"Can't open user config file {visible(path)}: {error.strerror or error}"
-                ) from None
-            return
-        self.told.append(("config_file", {"path": path}))
-        self.take(lines)
+    # Where lines come from
 
-    def take(self, lines: Iterable[Line], applies: bool = True) -> None:
-        """Takes the lines of one file; an Include within a block of another host has nothing for us."""
-        active = applies
+    def command_line(self, lines: Sequence[Line]) -> None:
+        """Takes what flags and -o said."""
         for line in lines:
-            if line.keyword == "host":
-                active = applies and self._matches(line)
-            elif line.keyword == "match":
-                raise line.error("Match is not supported yet", "use Host blocks, or choose another file: -F")
-            elif line.keyword == "include":
-                self._include(line, active)
-            elif active:
-                self._set(line)
+            if line.keyword in ("host", "match", "include"):
+                raise line.error(f"{line.name} directive not supported as a command-line option")
+            self._set(line, True)
 
-    def _include(self, line: Line, active: bool) -> None:
-        for lines in line.included:
-            if lines:
-                self.told.append(("config_file", {"path": lines[0].path}))
-            self.take(lines, active)
+    def files(self, file: str | None) -> None:
+        """Takes the file of -F, or the usual two."""
+        if file is None:
+            self._file(tilde(USER_FILE, self.facts.home), _Place(True), private=True)
+            self._file(SYSTEM_FILE, _Place(False))
+        elif file.lower() != "none":
+            error = self._file(tilde(file, self.facts.home), _Place(True))
+            if error is not None:
+                name = visible(tilde(file, self.facts.home))
+                raise ConfigError(f"Can't open user config file {name}: {error.strerror or error}")
 
-    def _matches(self, line: Line) -> bool:
-        found = ""
+    def _file(self, path: str, place: _Place, *, private: bool = False) -> OSError | None:
+        """Reads a file and what it includes; what kept it from being opened."""
+        lines = self._contents.get(path)
+        if lines is None:
+            self._count += 1
+            if self._count > MAX_FILES:
+                raise ConfigError(f"{visible(path)}: more than {MAX_FILES} configuration files")
+            opens = self.facts.read_own if private and self.facts.read_own is not None else self.facts.read
+            try:
+                data = opens(path)
+            except OSError as error:
+                return error
+            lines = self._contents[path] = list(parse_lines(data, path))
+        if not self.final:
+            self.told.append(("config_file", {"path": path}))
+        self._tell("file", Line("", (), path, 0), text="again" if self.final else "")
+        self._take(lines, path, place)
+        return None
+
+    def _take(self, lines: Sequence[Line | ConfigError], path: str, place: _Place) -> None:
+        """Takes the lines of one file; raises what was wrong with it when all of it has been seen."""
+        active = not place.never
+        wrong: list[ConfigError] = []
+        for line in lines:
+            try:
+                if isinstance(line, ConfigError):
+                    raise line
+                active = self._line(line, active, place)
+            except ConfigError as error:
+                wrong.append(error)
+        if wrong:
+            raise _summary(path, wrong)
+
+    def _line(self, line: Line, active: bool, place: _Place) -> bool:
+        """Takes one line; whether those after it are for us."""
+        if line.keyword == "host":
+            return self._host_line(line) and not place.never
+        if line.keyword == "match":
+            return self._match(line, place.never) and not place.never
+        if line.keyword == "include":
+            self._include(line, active, place)
+        else:
+            self._set(line, active)
+        return active
+
+    def _include(self, line: Line, active: bool, place: _Place) -> None:
+        if place.depth >= MAX_DEPTH:
+            raise line.error(f"Include is nested more than {MAX_DEPTH} deep")
+        inside = _Place(place.own, place.depth + 1, not active)
         for pattern in line.args:
-            negated = pattern.startswith("!")
-            if match_pattern(self.host.lower(), pattern[negated:].lower()):
-                if negated:
-                    return False
-                found = found or pattern
-        if found:
-            self.told.append(("config_applied", {"path": line.path, "line": line.number, "pattern": found}))
-        return bool(found)
+            for path in self._paths(line, pattern, place):
+                error = self._file(path, inside, private=True)
+                if error is not None:
+                    said = error.strerror or error
+                    raise line.error(f"Can't open user config file {visible(path)}: {said}")
 
-    def _set(self, line: Line) -> None:
-        row = KEYWORDS.get(ALIASES.get(line.keyword, line.keyword))
-        if row is None:
-            self.warnings.setdefault(
-                line.keyword, f'{line.where}: Unsupported option "{visible(line.name)}" is ignored'
-            )
-            return
-        name, parse = row
+    def _paths(self, line: Line, pattern: str, place: _Place) -> Sequence[str]:
+        if not pattern:
+            raise line.error("keyword Include empty argument")
         try:
-            value = parse(line)
-            self._tell_unknown(name, line)
+            path = expand(pattern, self.tokens(), self.facts.environment)
         except ConfigError as error:
+            raise line.error(f"Include: {error}", error.hint) from None
+        if path.startswith("~"):
+            if not place.own or path[1:2] not in ("", "/") or not self.facts.home:
+                raise line.error(f"bad include path {visible(path)}: ~ stands for nobody's home here")
+            return self.facts.find(tilde(path, self.facts.home))
+        base = f"{self.facts.home}/.ssh" if place.own else "/etc/ssh"
+        return self.facts.find(posixpath.join(base, path))
+
+    # Blocks
+
+    def _host_line(self, line: Line) -> bool:
+        from .match import host_line
+
+        if not all(line.args):
+            raise line.error("keyword Host empty argument")
+        holds, pattern = host_line(line, self.host.lower())
+        if holds:
+            self._applied(line, pattern)
+        said = f"{visible(self.host)} fits {pattern}" if pattern else f"{visible(self.host)} fits no pattern"
+        self._tell("block", line, text=said, holds=holds)
+        return holds
+
+    def _match(self, line: Line, never: bool) -> bool:
+        from .match import CLIENT, Asked, ask_client, conditions
+
+        try:
+            found = conditions(line, CLIENT)
+            if any(each.name == "final" and not each.negated for each in found):
+                self.wants_final = True
+            if never:
+                return False
+            values = self.values
+            session = {"none": "none", "subsystem": "subsystem"}.get(
+                values.get("session_type", ""), "exec" if self.command else "shell"
+            )
+            asked = Asked(
+                host=self._host_now(), original=self.original, user=values.get("user", self.facts.user),
+                local_user=self.facts.user, tag=values.get("tag", ""), command=self.command, session=session,
+                final=self.final, execute=self._execute, addresses=self.facts.addresses,
+            )  # fmt: skip
+            verdict = ask_client(found, asked)
+        except ConfigError as error:
+            raise line.error(f"Bad Match condition: {error}", error.hint) from None
+        for each in found:
+            if each.name not in CLIENT:
+                self._warn(line, f"Match {visible(str(each))} is not known: its block never applies")
+        if verdict.holds:
+            self._applied(line, line.rest)
+        self._tell("block", line, text=verdict.reason, holds=verdict.holds)
+        return verdict.holds
+
+    def _applied(self, line: Line, pattern: str) -> None:
+        self.told.append(("config_applied", {"path": line.path, "line": line.number, "pattern": pattern}))
+
+    def _execute(self, command: str) -> bool:
+        return self.facts.execute(percent(command, self.tokens()))
+
+    def _host_now(self) -> str:
+        """The host, before the reading is over."""
+        name = self.values.get("hostname")
+        return self.host if name is None or self.final else percent(name, {"h": self.host})
+
+    # Values
+
+    def _set(self, line: Line, active: bool) -> None:
+        keyword = ALIASES.get(line.keyword, line.keyword)
+        row = KEYWORDS.get(keyword)
+        if row is None:
+            self._unknown(line)
+            return
+        try:
+            if row.adds and "${" in line.rest and keyword.endswith("forward"):
+                args = tuple(environment(arg, self.facts.environment) for arg in line.args)
+                line = replace(line, args=args)
+            value = row.form.read(line)
+            if active:
+                self._tell_unknown(row.field, line)
+        except ConfigError as error:
+            if not active and row.field in LISTS and error.hint:
+                return
             raise line.error(f"{line.name}: {error}", error.hint) from None
-        if name not in self.values:
+        if not active or value is UNSET:
+            return
+        if keyword == "refuseconnection":
+            raise line.error(f"RefuseConnection: {line.one()}")
+        if keyword in unbuilt.CLIENT:
+            self._not_built(line, row, value)
+        self._keep(line, row, value)
+
+    def _keep(self, line: Line, row: Row, value: Any) -> None:
+        name = row.field
+        if name == "proxy_jump" and "proxy_command" in self.values:
+            self._tell("shadowed", line, name, f"ProxyCommand of {self.sources['proxy_command']} came first")
+        elif name == "proxy_command" and self.values.get("proxy_jump"):
+            self._tell("shadowed", line, name, f"ProxyJump of {self.sources['proxy_jump']} came first")
+        elif name not in self.values:
             self.values[name] = value
             self.sources[name] = line.where
-        elif name in _ADDED_UP:
-            self.values[name] += value
-            self.sources[name] += f", {line.where}"
+            self._tell("set", line, name)
+        elif row.adds:
+            # The second pass sees the lines of the first again.
+            fresh = (
+                value
+                if name == "send_env"
+                else tuple(each for each in value if each not in self.values[name])
+            )
+            if fresh:
+                self.values[name] += fresh
+                self.sources[name] += f", {line.where}"
+            self._tell("set", line, name)
+        elif not self.final or self.sources[name] != line.where:
+            self._tell("shadowed", line, name, f"{self.sources[name]} came first")
 
+    def _unknown(self, line: Line) -> None:
+        """A keyword that has no row."""
+        keyword = line.keyword
+        if keyword in DEPRECATED:
+            text = f'{line.where}: Deprecated option "{keyword}"'
+            self.told.append(("note", {"level": "debug1", "text": text}))
+        elif keyword in UNSUPPORTED:
+            self._warn(line, f'Unsupported option "{keyword}"')
+        elif match_list(keyword, self.values.get("ignore_unknown", "").split(",")):
+            text = f'{line.where}: Ignored unknown option "{visible(keyword)}"'
+            self.told.append(("note", {"level": "debug1", "text": text}))
+            self._tell("ignored", line, text="IgnoreUnknown")
+        else:
+            place = f"{line.path}: line {line.number}" if line.number else line.path
+            raise ConfigError(
+                f"{place}: Bad configuration option: {visible(line.name)}", line=line.text,
+                hint=f"if another program knows it: IgnoreUnknown {visible(line.name)} before it",
+            )  # fmt: skip
+
+    def _not_built(self, line: Line, row: Row, value: Any) -> None:
+        """A keyword that is read and has no effect: said once, where it asks for something."""
+        asks = unbuilt.CLIENT[ALIASES.get(line.keyword, line.keyword)]
+        if row.field in self.values or row.form.show(value) in asks.nothing:
+            return
+        if asks.refused:
+            raise line.error(f"{line.name}: {asks.text}")
+        self._warn(line, f"{line.name} {asks.text}")
+
+    def _warn(self, line: Line, text: str) -> None:
+        self.warnings.setdefault(line.keyword, f"{line.where}: {text}")
 
     def _tell_unknown(self, name: str, line: Line) -> None:
         """Algorithms that are not built narrow the choice and do no harm: only who typed them is told."""
-        if name not in _LISTS or name in self.values:
+        if name not in LISTS or name in self.values:
             return
-        if missing := ", ".join(unknown_algorithms(_LISTS[name], line.one())):
+        if missing := ", ".join(unknown_algorithms(LISTS[name], line.one())):
             text = f"{line.where}: {line.name}: not built, and left out: {visible(missing)}"
             if line.path == COMMAND_LINE:
                 self.warnings[line.keyword] = text
             else:
                 self.told.append(("note", {"level": "debug1", "text": text}))
 
+    def _tell(self, kind: str, line: Line, name: str = "", text: str = "", *, holds: bool = True) -> None:
+        if self.trail is not None:
+            self.trail.append(Event(kind, line, name, text, holds))
 
-# ---- what stands for something else
+    # What stands for something else
+
+    def settle_host(self) -> None:
+        """HostName and canonicalization, after the first pass."""
+        name = self.values.get("hostname")
+        if name is not None:
+            self.host = self.at("hostname", lambda: percent(name, {"h": self.original}))
+            self.values["hostname"] = self.host
+        if self.values.get("canonicalize_hostname", "no") != "no":
+            from .canonical import canonical
+
+            self.wants_final = True
+            self.host = canonical(self)
+        elif self.host[:1].isdecimal() or ":" in self.host:
+            from .canonical import address
+
+            self.host = address(self.host) or self.host
+        if self.wants_final:
+            self.host = self.host.lower()
+
+    def tokens(self) -> dict[str, str]:
+        """What the tokens are, as far as is known by now."""
+        facts, values = self.facts, self.values
+        jumps = values.get("proxy_jump") or ()
+        host, jump = self._host_now(), jumps[-1].host if jumps else ""
+        port, user = str(values.get("port", 22)), values.get("user", facts.user)
+        return {
+            "h": host, "n": self.original, "p": port, "r": user, "u": facts.user, "d": facts.home,
+            "i": str(facts.uid), "l": facts.local_host, "L": facts.local_host.partition(".")[0], "j": jump,
+            "k": values.get("host_key_alias") or host,
+            "C": connection_hash(facts.local_host, host, port, user, jump),
+        }  # fmt: skip
+
+    def at(self, name: str, change: Callable[[], Any]) -> Any:
+        """`change()`; its error gets the place where the field `name` was set."""
+        try:
+            return change()
+        except ConfigError as error:
+            raise ConfigError(f"{self.sources[name]}: {error}", hint=error.hint) from None
+
+    def options(self) -> ClientOptions:
+        """What came of it all. Raises ConfigError."""
+        return _finish(self)
 
 
-def _finish(reading: _Reading, facts: Facts) -> ClientOptions:
+def _summary(path: str, wrong: Sequence[ConfigError]) -> ConfigError:
+    """One error for everything that is wrong with a file, in OpenSSH's words."""
+    first = wrong[0]
+    others = [each for error in wrong[1:] for each in (str(error), *error.more)]
+    count = f"{path}: terminating, {len(wrong)} bad configuration options"
+    return ConfigError(str(first), hint=first.hint, line=first.line, more=(*first.more, *others, count))
+
+
+def _finish(reading: Reading) -> ClientOptions:
     """Replaces ~, ${VARIABLES} and %-tokens in the fields that may have them (ssh_config(5), TOKENS)."""
-    values, original = reading.values, reading.host
-    _replace(reading, "hostname", lambda text: _percent(text, {"h": original}))
-    hostname = values.setdefault("hostname", original)
+    values, facts = dict(reading.values), reading.facts
+    host = reading.host if ":" in reading.host else reading.host.lower()
+    values["hostname"] = host
+    if alias := values.get("host_key_alias"):
+        values["host_key_alias"] = alias.lower()
+    written = _written(values)
+    tokens = reading.tokens() | {"h": host, "k": values.get("host_key_alias") or reading.original}
+    if "user" in values:
+        del tokens["r"], tokens["C"]
+        values["user"] = reading.at("user", lambda: _user(values["user"], reading, tokens))
     user = values.setdefault("user", facts.user)
-    tokens = {
-        "h": hostname, "n": original, "p": str(values.get("port", 22)), "r": user, "u": facts.user,
-        "d": facts.home, "i": str(facts.uid), "l": facts.local_host, "L": facts.local_host.partition(".")[0],
-        "k": values.get("host_key_alias") or original,
+    tokens["r"] = user
+    tokens["C"] = connection_hash(facts.local_host, host, tokens["p"], user, tokens["j"])
+    _check_jump(values, reading, tokens)
+
+    def text(value: str) -> str:
+        return expand(value, tokens, facts.environment)
+
+    def path(value: str) -> str:
+        return expand(tilde(value, facts.home), tokens, facts.environment)
+
+    def paths(found: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(path(each) for each in found if each.lower() != "none")
+
+    def forwards(found: tuple[Forward, ...]) -> tuple[Forward, ...]:
+        return tuple(
+            each._replace(path=percent(each.path, tokens), host_path=percent(each.host_path, tokens))
+            for each in found
+        )
+
+    changes: dict[str, Callable[[Any], Any]] = {
+        "identity_files": paths, "certificate_file": paths, "user_known_hosts": paths,
+        "revoked_host_keys": paths, "identity_agent": path, "control_path": path,
+        "forward_agent": lambda value: path(value) if isinstance(value, str) else value,
+        "version_addendum": text, "remote_command": lambda value: percent(value, tokens),
+        "set_env": lambda pairs: tuple((name, text(value)) for name, value in pairs),
+        "local_forwards": forwards, "remote_forwards": forwards, "send_env": _without_removed,
     }  # fmt: skip
-
-    def path(text: str) -> str:
-        return _home(_percent(_environment(text, facts.environment), tokens), facts)
-
-    def paths(texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(path(text) for text in texts if text.lower() != "none")
-
-    for name in ("identity_files", "user_known_hosts", "global_known_hosts"):
-        _replace(reading, name, paths)
-    _replace(reading, "identity_agent", path)
-    _replace(reading, "remote_command", lambda text: _percent(text, tokens))
-    _replace(reading, "send_env", _without_removed)
+    for name, change in changes.items():
+        if (value := values.get(name)) is not None:
+            values[name] = reading.at(name, lambda change=change, value=value: change(value))  # type: ignore[misc]
     return ClientOptions(
-        host=original, **values, sources=reading.sources, told=tuple(reading.told),
-        warnings=tuple(reading.warnings.values()),
+        host=reading.original, **values, sources=reading.sources, told=tuple(reading.told),
+        warnings=tuple(reading.warnings.values()), written=written,
     )  # fmt: skip
 
 
-def _replace(reading: _Reading, name: str, change: Callable[[Any], Any]) -> None:
-    value = reading.values.get(name)
-    if value is None:
-        return
-    try:
-        reading.values[name] = change(value)
-    except ConfigError as error:
-        raise ConfigError(f"{reading.sources[name]}: {error}", hint=error.hint) from None
+def _written(values: dict[str, Any]) -> dict[str, Any]:
+    """What -G shows as it was written; fields of two states have a third in the file."""
+    kept = ("identity_files", "certificate_file", "tcp_keepalive", "pubkey_authentication")
+    written = {name: values[name] for name in kept if name in values}
+    if "tcp_keepalive" in values:
+        values["tcp_keepalive"] = values["tcp_keepalive"] != "false"
+    if "pubkey_authentication" in values:
+        values["pubkey_host_bound"] = values["pubkey_authentication"] != "unbound"
+        values["pubkey_authentication"] = values["pubkey_authentication"] != "false"
+    return written
+
+
+def _user(name: str, reading: Reading, tokens: Mapping[str, str]) -> str:
+    """The user's name, expanded where a file gave it; what a shell would read is refused."""
+    given = reading.sources["user"] == COMMAND_LINE
+    expanded = name if given else expand(name, tokens, reading.facts.environment)
+    if (given or expanded != name) and not valid_user(expanded):
+        raise ConfigError("remote username contains invalid characters")
+    return expanded
+
+
+def _check_jump(values: Mapping[str, Any], reading: Reading, tokens: Mapping[str, str]) -> None:
+    jumps = values.get("proxy_jump")
+    if jumps:
+        user, host, port = jumps[-1]
+        own = (tokens["h"], tokens["p"], values["user"])
+        if (host, str(port or 22), user or values["user"]) == own:
+            raise ConfigError(f"{reading.sources['proxy_jump']}: jumphost loop via {visible(host)}")
 
 
 def _without_removed(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -523,32 +523,3 @@ def _without_removed(words: tuple[str, ...]) -> tuple[str, ...]:
         else:
             kept.append(word)
     return tuple(kept)
-
-
-def _percent(text: str, tokens: Mapping[str, str]) -> str:
-    def token(match: re.Match[str]) -> str:
-        letter = match[1]
-        if letter == "%":
-            return "%"
-        if letter not in tokens:
-            known = " ".join(f"%{name}" for name in ("%", *tokens))
-            told = f'"%{visible(letter)}" in "{visible(text)}" is no token'
-            raise ConfigError(told, hint=f"known: {known}")
-        return tokens[letter]
-
-    return re.sub("%(.?)", token, text, flags=re.DOTALL)
-
-
-def _environment(text: str, environment: Mapping[str, str]) -> str:
-    def variable(match: re.Match[str]) -> str:
-        value = environment.get(match[1])
-        if value is None:
-            raise ConfigError(f"the environment variable {visible(match[1])} is not set")
-        return value
-
-    return re.sub(r"\$\{([^}]*)\}", variable, text)
-
-
-def _home(text: str, facts: Facts) -> str:
-    """A leading ~ as the user's home; that of others is not known here."""
-    return facts.home + text[1:] if text == "~" or text.startswith("~/") else text
