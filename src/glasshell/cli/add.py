@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..aio.agent import Agent
-from ..config.parse import seconds
+from ..config.forms import seconds
 from ..errors import ConfigError, ConnectionLost, KeyFormatError, PassphraseError, RequestFailed, SSHError
 from ..values import field, slotted
 from ..wire import Secret, visible

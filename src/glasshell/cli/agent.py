@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..config.parse import seconds
+from ..config.forms import seconds
 from ..errors import ConfigError, UsageError
 from ..values import slotted
 from ..wire import visible
