@@ -66,7 +66,7 @@ def _time(text: str, which: str, now: int) -> int:
 
 
 def _seconds(text: str, failed: str) -> int:
-    from ..config.parse import seconds
+    from ..config.forms import seconds
 
     try:
         return seconds(text)
