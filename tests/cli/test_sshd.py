@@ -70,7 +70,7 @@ def test_what_has_no_effect_is_said(
         ("Port 99999", "line 1: Port: 99999 is not within 1 to 65535"),
         ("\nMatch User x Group y all", "line 2: Bad Match condition: 'all' cannot be combined"),
         ("Frobnicate yes", ": line 1: Bad configuration option: Frobnicate"),
-        ("PermitUserEnvironment A,B", "line 1: PermitUserEnvironment: is not supported"),
+        ("RequiredRSASize x", 'line 1: RequiredRSASize: "x" is not a number'),
     ],
 )
 def test_a_bad_configuration(tmp_path: Path, host_key: Path, text: str, complaint: str) -> None:

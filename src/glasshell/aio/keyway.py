@@ -46,7 +46,7 @@ class KeySettings:
     files: tuple[str, ...]
     strict: bool
     authorities: str
-    revoked: str
+    revoked: tuple[str, ...]
     principals_file: str
     keys_command: Command | None
     principals_command: Command | None
@@ -67,7 +67,7 @@ class KeySettings:
 
         wanted = getattr(options, "pubkey_auth_options", ())
         return cls(
-            options.authorized_keys, options.strict_modes, text("trusted_user_ca_keys"), text("revoked_keys"),
+            options.authorized_keys, options.strict_modes, text("trusted_user_ca_keys"), options.revoked_keys,
             text("authorized_principals_file"), command("AuthorizedKeysCommand", "authorized_keys_command"),
             command("AuthorizedPrincipalsCommand", "authorized_principals_command"),
             "touch-required" in wanted, "verify-required" in wanted,
@@ -136,9 +136,9 @@ class _Search:
 
     def revoked(self) -> bool:
         """Whether RevokedKeys has it, or cannot be read: then it has everything."""
-        path = self._settings.revoked
-        if not path:
-            return False
+        return any(self._revoked_by(path) for path in self._settings.revoked)
+
+    def _revoked_by(self, path: str) -> bool:
         shown = f"{self._key.label} {self._key.fingerprint()}"
         try:
             key: Any = self._key

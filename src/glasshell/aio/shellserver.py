@@ -128,7 +128,8 @@ class _Program:
         session = self._session
         asked = session.command
         if session.subsystem is not None:
-            asked = self._options.subsystems[session.subsystem]
+            # A Match block may have it for others: then nothing runs.
+            asked = self._options.subsystems.get(session.subsystem, "false")
         wanted, original = (asked, None) if self._forced is None else (self._forced, asked)
         if wanted is not None and wanted.split()[:1] == [INTERNAL_SFTP]:
             wanted = " ".join([sftp_command() or "false", *wanted.split()[1:]])

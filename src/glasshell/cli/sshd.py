@@ -35,11 +35,13 @@ from .watching import (
 if TYPE_CHECKING:
     from ..aio.gatekeeper import Peer
     from ..aio.server import Server, ServerConnection
+    from ..config.options import ServerOptions
     from ..config.sshd_config import ServerConfig
     from ..crypto.signatures import PrivateKey
     from ..observe.hub import Hub, Sink
     from ..observe.record import Record
     from ..policy import Policy
+    from ..system.accounts import Account
     from ..views.trace_folder import TraceFolder
     from .watching import OpenView
 
@@ -387,14 +389,29 @@ class _Daemon:
 
         options = self.config.options
         server = await serve(
-            host_keys=self.host_keys, gatekeeper=AccountGatekeeper(options, self._banner()),
-            handler=run_program, subsystems=dict.fromkeys(options.subsystems, run_program),
+            host_keys=self.host_keys,
+            gatekeeper=AccountGatekeeper(
+                options, self._banner(), match=self._match if self.config.blocks else None
+            ),
+            handler=run_program, subsystems=dict.fromkeys(self.config.subsystems, run_program),
             policy=for_capture(self._policy(), [*self.files, *self.shared]), sinks=self._sinks,
             max_startups=options.max_startups, on_close=on_close, listen=False,
         )  # fmt: skip
         await self._offer_status(server)
         await self.beside.start(server)
         return server
+
+    def _match(self, user: str, account: Account | None, peer: Peer) -> ServerOptions:
+        """What the Match blocks say of a login; its host is its address, as where UseDNS is no."""
+        from ..config.match import Login
+        from ..system.accounts import group_names
+
+        login = Login(
+            user=user, address=peer.address, host=peer.address, local_address=peer.local_address,
+            local_port=peer.local_port, groups=group_names(account) if account is not None else (),
+            invalid_user=account is None,
+        )  # fmt: skip
+        return self.config.at(login)[1]
 
     async def _close(self, server: Server) -> None:
         await server.close()

@@ -92,6 +92,13 @@ class ServerConfig:
             said["subsystems"] += self.values.get("subsystems", ())
         return {**self.values, **said}
 
+    @property
+    def subsystems(self) -> tuple[str, ...]:
+        """The names of all subsystems that some login may ask for."""
+        found = [self.values, *(block.values for block in self.blocks)]
+        names = (name for values in found for name, _, _ in values.get("subsystems", ()))
+        return tuple(dict.fromkeys((*self.options.subsystems, *names)))
+
     def values_at(self, login: Login) -> dict[str, Any]:
         """As `at`, before anything is made of them: what -T prints."""
         return self.merged(index for index, block in enumerate(self.blocks) if block.holds(login))
@@ -172,8 +179,6 @@ class _Draft:
                 self.warn(line, text)
         except ConfigError as error:
             raise line.error(f"Bad Match condition: {error}", error.hint) from None
-        if self.obey and "match" in unbuilt.SERVER:
-            raise line.error(f"Match: {unbuilt.SERVER['match'].text}", "write its lines for everybody")
         return tuple(found)
 
     def _apply(self, line: Line, values: dict[str, Any], sources: dict[str, str], *, matched: bool) -> None:
@@ -190,7 +195,9 @@ class _Draft:
             raise line.error(f"{line.name}: {error}", error.hint) from None
         if value is UNSET:
             return
-        self._check(line, keyword, row, value)
+        self._check(line, row, value, unbuilt.SERVER.get(keyword))
+        if matched:
+            self._check(line, row, value, unbuilt.MATCHED.get(keyword))
         if row.name not in values:
             values[row.name] = value
             sources[row.name] = line.where
@@ -198,11 +205,10 @@ class _Draft:
             values[row.name] += value
             sources[row.name] += f", {line.where}"
 
-    def _check(self, line: Line, keyword: str, row: Row, value: Any) -> None:
+    def _check(self, line: Line, row: Row, value: Any, asks: unbuilt.Unbuilt | None) -> None:
         """Says what will not be obeyed."""
         if row.name in LISTS and (unknown := unknown_algorithms(LISTS[row.name], line.one())):
             self.warn(line, f"{line.name}: not to be had here: {visible(', '.join(unknown))}")
-        asks = unbuilt.SERVER.get(keyword)
         if asks is None or row.form.show(value) in asks.nothing:
             return
         if asks.refused and self.obey:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["CLIENT", "SERVER", "Unbuilt"]
+__all__ = ["CLIENT", "MATCHED", "SERVER", "Unbuilt"]
 
 
 class Unbuilt(NamedTuple):
@@ -56,30 +56,40 @@ SERVER: Final[dict[str, Unbuilt]] = {
     # Restrictions
     "casignaturealgorithms": Unbuilt((), refused=True, text=_REFUSED),
     "chrootdirectory": Unbuilt(_NONE, refused=True, text=_REFUSED),
-    "match": Unbuilt((), refused=True, text="blocks are not supported yet"),
-    "pubkeyauthoptions": Unbuilt(("none max-pk-ok:6",), refused=True, text=_REFUSED),
     "refuseconnection": Unbuilt(refused=True, text=_REFUSED),
-    "revokedkeys": Unbuilt(_NONE, refused=True, text=_REFUSED),
     # What stays off
     "allowstreamlocalforwarding": Unbuilt(text="is not supported: it stays off"),
-    "authorizedkeyscommand": Unbuilt(_NONE),
-    "authorizedprincipalscommand": Unbuilt(_NONE),
-    "authorizedprincipalsfile": Unbuilt(_NONE),
     "channeltimeout": Unbuilt(_NONE),
-    "exposeauthinfo": Unbuilt(),
     "gssapiauthentication": Unbuilt(text="is not supported: it stays off"),
     "hostbasedauthentication": Unbuilt(text="is not supported: it stays off"),
     "hostcertificate": Unbuilt(_NONE),
     "hostkeyagent": Unbuilt(_NONE),
     "kerberosauthentication": Unbuilt(text="is not supported: it stays off"),
     "permittunnel": Unbuilt(text="is not supported: it stays off"),
-    "permituserenvironment": Unbuilt(("no", "yes"), refused=True, text=_REFUSED),
     "permituserrc": Unbuilt(text="is not supported: it stays off"),
     "persourcemaxstartups": Unbuilt(_NONE),
     "rdomain": Unbuilt(_NONE),
-    "trustedusercakeys": Unbuilt(_NONE),
     "unusedconnectiontimeout": Unbuilt(_NONE),
     "usedns": Unbuilt(),
     "x11forwarding": Unbuilt(text="is not supported: it stays off"),
 }
 """Keywords of sshd_config."""
+
+_AGREED: Final = "is agreed upon before it is known who logs in"
+_EARLY: Final = f"{_AGREED}: in a Match block it would be overlooked"
+_IN_VAIN: Final = f"{_AGREED}: in a Match block it has no effect"
+
+MATCHED: Final[dict[str, Unbuilt]] = {
+    "banner": Unbuilt((), text=_IN_VAIN),
+    "clientalivecountmax": Unbuilt((), text=_IN_VAIN),
+    "clientaliveinterval": Unbuilt((), text=_IN_VAIN),
+    "ipqos": Unbuilt((), text=_IN_VAIN),
+    "loglevel": Unbuilt((), text=_IN_VAIN),
+    "maxauthtries": Unbuilt((), refused=True, text=_EARLY),
+    "maxsessions": Unbuilt((), refused=True, text=_EARLY),
+    "pamservicename": Unbuilt((), refused=True, text=_EARLY),
+    "pubkeyacceptedalgorithms": Unbuilt((), refused=True, text=_EARLY),
+    "rekeylimit": Unbuilt((), text=_IN_VAIN),
+    "requiredrsasize": Unbuilt((), refused=True, text=_EARLY),
+}
+"""Keywords of sshd_config that are obeyed, but not in Match blocks."""
