@@ -95,6 +95,9 @@ class HostKeyOffered(Question):
 
     key: AnyKey
     algorithm: str
+    signature: bytes = field(default=b"", repr=False)
+    """The server's, of the `exchange_hash`, which is the session identifier: an agent can verify it."""
+    exchange_hash: bytes = field(default=b"", repr=False)
 
 
 @slotted(eq=False)

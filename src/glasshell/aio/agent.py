@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConnectionLost, UsageError
+from ..errors import ConnectionLost, RequestFailed, UsageError
 from ..values import slotted
 from .tasks import deadline
 
@@ -61,6 +61,10 @@ class Agent:
             return sys.platform == "win32"
         return bool(self.path) and hasattr(asyncio, "open_unix_connection") and Path(self.path).exists()
 
+    def bound(self, binding: Binding | None) -> Agent:
+        """The same agent, for a connection that leads there."""
+        return Agent(self.path, binding=binding)
+
     async def identities(self) -> tuple[Identity, ...]:
         """The keys that the agent holds, in its order."""
         from ..agent.client import parse_identities, request_identities  # late: most logins need no agent
@@ -88,32 +92,23 @@ class Agent:
         return parse_extensions(await self._ask(frame(Extension("query", Query()))))
 
     async def _ask(self, request: bytes) -> bytes:
-        async with self.connected() as (reader, writer):
-            writer.write(request)
+        async with self.connected(request) as (reader, _):
             return await _answer(reader)
 
     @contextlib.asynccontextmanager
-    async def connected(self) -> AsyncIterator[Streams]:
-        """A connection to the agent, told of `binding`. Raises ConnectionLost."""
+    async def connected(self, request: bytes = b"") -> AsyncIterator[Streams]:
+        """A connection to the agent, told of `binding`, and then sent `request`. Raises ConnectionLost."""
         reader, writer = await self._open()
         try:
-            if self.binding is not None:
-                await self._bind(reader, writer, self.binding)
+            bound = self.binding
+            writer.write(_bind(bound) + request if bound is not None else request)
+            if bound is not None:
+                await _bound(reader)
             yield reader, writer
         except OSError as error:
             raise ConnectionLost(f"the agent at {self.path} is gone: {error}") from error
         finally:
             writer.transport.abort()  # nothing is ever left to send: each request waits for its answer
-
-    async def _bind(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bound: Binding) -> None:
-        from ..agent.client import parse_done, session_bind
-        from ..errors import RequestFailed
-
-        writer.write(
-            session_bind(bound.host_key, bound.session_id, bound.signature, forwarding=bound.forwarding)
-        )
-        with contextlib.suppress(RequestFailed):  # an older agent; whatever holds by it, fails without it
-            parse_done(await _answer(reader), "be told of the destination")
 
     async def _open(self) -> Streams:
         try:
@@ -136,15 +131,33 @@ async def _open_pipe(loop: Any, path: str) -> Streams:
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
+def _bind(bound: Binding) -> bytes:
+    from ..agent.client import session_bind
+
+    return session_bind(bound.host_key, bound.session_id, bound.signature, forwarding=bound.forwarding)
+
+
+async def _bound(reader: asyncio.StreamReader) -> None:
+    """Takes the answer to that: an older agent refuses, and has no keys that need it."""
+    from ..agent.client import parse_done
+
+    with contextlib.suppress(RequestFailed):
+        parse_done(await _answer(reader), "be told of the destination")
+
+
 async def _answer(reader: asyncio.StreamReader) -> bytes:
+    """One message; what follows it stays where it is. Raises SSHError."""
     from ..agent.client import take_frame
 
-    buffer = bytearray()
-    while (message := take_frame(buffer)) is None:
-        data = await reader.read(65536)
-        if not data:
-            raise ConnectionLost("the agent closed its connection without an answer")
-        buffer += data
+    try:
+        buffer = bytearray(await reader.readexactly(4))
+        size = int.from_bytes(buffer, "big")
+        message = take_frame(buffer)  # judges the length before anything is waited for
+        while message is None:
+            buffer += await reader.readexactly(size)
+            message = take_frame(buffer)
+    except asyncio.IncompleteReadError:
+        raise ConnectionLost("the agent closed its connection without an answer") from None
     return message
 
 

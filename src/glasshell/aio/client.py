@@ -41,6 +41,7 @@ from ..events import (
     SignatureNeeded,
 )
 from ..messages.connection import (
+    AgentOpen,
     DirectStreamlocal,
     DirectTcpip,
     Hostkeys,
@@ -51,8 +52,9 @@ from ..messages.declare import Struct
 from ..observe.hub import Sink
 from ..policy import Policy
 from ..protocol import ClientProtocol
+from ..values import replace
 from ..wire import Secret
-from .agent import Agent, usable
+from .agent import Agent, Binding, usable
 from .channels import ChannelIO, quiet_future
 from .dial import dial
 from .endpoint import Endpoint
@@ -129,6 +131,9 @@ class Connection(Endpoint):
         self._address = ""
         self._ready = quiet_future()
         self._remote = Remote(self)
+        self._binding: Binding | None = None
+        self.forwarded_agent: Agent | None = None
+        """The agent that the programs of the sessions to come may use (-A); None: none."""
 
     def handlers(self) -> dict[type[Event], Callable[[Any], None]]:
         return {
@@ -143,17 +148,25 @@ class Connection(Endpoint):
             GlobalRequested: self._on_global_request,
         }
 
-    async def start(self, sock: socket.socket) -> None:
-        """Speaks SSH over a connected socket until the login is over. Raises what prevented it."""
-        peer = sock.getpeername()
-        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+    async def start(self, sock: socket.socket | ChannelIO) -> None:
+        """Speaks SSH over a connected socket, or a channel of another connection, until the login is over.
+
+        Raises what prevented it.
+        """
         if self.speculation is not None:
             self.speculation.tell(session=self._ahead is not None)
-        try:
-            await self.link.loop.create_connection(lambda: self.link, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
+        if isinstance(sock, ChannelIO):
+            from .through import ChannelTransport
+
+            ChannelTransport(sock, self.link)
+        else:
+            peer = sock.getpeername()
+            self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+            try:
+                await self.link.loop.create_connection(lambda: self.link, sock=sock)
+            except BaseException:
+                sock.close()
+                raise
         if self._plan.eager:
             self.spawn(self.login.prepare())
         try:
@@ -223,7 +236,7 @@ class Connection(Endpoint):
             process = Process(await self.open_channel("session", SessionOpen()), name)
             if first and self.speculation is not None:
                 self.speculation.opened(process.io.channel.peer_id)
-            process.ask(request, body, env=env or {}, pty=pty)
+            process.ask(request, body, env=env or {}, pty=pty, agent=self.forwarded_agent is not None)
             self._session_asked()
         await self.started(process)
         return process
@@ -242,7 +255,7 @@ class Connection(Endpoint):
     ) -> Process:  # fmt: skip
         """Asks for the channel, and for the program on it, in one go."""
         process = Process(self.ask_channel("session", SessionOpen(), peer_id=number), name)
-        process.ask(request, body, env=env, pty=pty)
+        process.ask(request, body, env=env, pty=pty, agent=self.forwarded_agent is not None)
         self._session_asked()
         return process
 
@@ -323,6 +336,16 @@ class Connection(Endpoint):
         self._numbered = True
         return await self._remote.listen(listen, to, permit)
 
+    def forward_agent(self, agent: Agent | bool | str | os.PathLike[str] = True) -> bool:
+        """-A: lets the programs of the sessions to come use an agent; whether there is one.
+
+        Whoever is root on the server can use it as well, while the connection lasts. Raises HostKeyRefused
+        where the server is not trusted.
+        """
+        self._check_forwarding()
+        self.forwarded_agent = usable(agent)
+        return self.forwarded_agent is not None
+
     def _check_forwarding(self) -> None:
         if self.trust.restricted:
             raise HostKeyRefused(f"no forwarding to {self.host}: {self.trust.restricted}")
@@ -354,6 +377,8 @@ class Connection(Endpoint):
         if self._plan.kex and self.speculation is not None and not self.trust.knows(question.key):
             self.speculation.misled()  # as if nothing had been sent ahead: that is for the plain way to judge
             raise self._failed("the host key that was asked for first is not the one that is known")
+        self._binding = Binding(question.key.blob, question.exchange_hash, question.signature)
+        self.login.bind(self._binding)
         verdict = await self.trust.judge(question.key, self._address, self.link.state)
         if self._plan.eager:
             self.link.cork()
@@ -453,7 +478,13 @@ class Connection(Endpoint):
             self._host_keys.take(self, question.body)
 
     def _on_offer(self, question: ChannelOffered) -> None:
-        if not self._remote.take(question):
+        if isinstance(question.body, AgentOpen) and self.forwarded_agent is not None:
+            assert self._binding is not None
+            where = replace(self._binding, forwarding=True)
+            from .lending import lend_agent
+
+            self.spawn(lend_agent(self, question, self.forwarded_agent.bound(where)))
+        elif not self._remote.take(question):
             prohibited = OpenFailure.ADMINISTRATIVELY_PROHIBITED.value
             self.link.answer(question, ChannelOpenFailed("nothing here wants that", reason=prohibited))
 
@@ -492,7 +523,8 @@ def connect(
     ask_host_key: AskHostKey | None = None, asking: Asking | None = None, order: Sequence[str] | None = None,
     policy: Policy | None = None, deadline: float | None = CONNECT_SECONDS, sinks: Sequence[Sink] = (),
     on_banner: Callable[[str], None] | None = None, family: int = 0, bind: str = "",
-    sock: socket.socket | None = None, memory: Memory | None = PROCESS, checks: HostChecks = USUAL,
+    sock: socket.socket | None = None, via: Connection | None = None, memory: Memory | None = PROCESS,
+    checks: HostChecks = USUAL,
 ) -> Connecting:  # fmt: skip
     """Connects to an SSH server and logs in: `async with connect(...) as connection`, or `await` it.
 
@@ -505,7 +537,8 @@ def connect(
     what else ssh_config(5) can ask for: revoked keys, DNS, a command, the address.
 
     How: `policy` (algorithms, limits), `deadline` in seconds for everything up to the login, None for no
-    limit; `sinks` hear every record; `family` and `bind` as socket's; `sock`: a socket that is connected.
+    limit; `sinks` hear every record; `family` and `bind` as socket's; `sock`: a socket that is connected;
+    `via`: the connection to a jump host, from which `host` is reached (-J), and which has to stay open.
     `memory` is where servers are remembered, so that less has to be waited for the next time: by default
     in this process; `Memory(default_file())`: where `glasshell ssh` does; None: everything in turns.
 
@@ -531,7 +564,12 @@ def connect(
                 passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
                 state=state,
             )  # fmt: skip
-            connected = sock or await dial(host, port, family=family, bind=bind, user=name, state=state)
+            if via is not None:
+                from .through import reach
+
+                connected: socket.socket | ChannelIO = await reach(via, host, port, user=name, state=state)
+            else:
+                connected = sock or await dial(host, port, family=family, bind=bind, user=name, state=state)
             login.tell_files()
             connection = Connection(
                 host, port, name, policy=settings, trust=trust, login=login, recorder=recorder,

@@ -22,7 +22,7 @@ from ..events import (
 )
 from ..values import slotted
 from ..wire import Secret
-from .agent import Agent
+from .agent import Agent, Binding
 from .identity import DEFAULT_FILES, AskPassphrase, Identity, KeyLike, State, collect, read_identity
 
 __all__ = ["ORDER", "Asking", "Login"]
@@ -62,7 +62,7 @@ class Login:
     """
 
     __slots__ = (
-        "_accepted", "_agent", "_agent_only", "_asking", "_eager", "_favourite", "_given",
+        "_accepted", "_agent", "_agent_only", "_asking", "_binding", "_eager", "_favourite", "_given",
         "_interactive_asked", "_interactive_tries", "_keys", "_last", "_most_tries", "_order",
         "_passphrase", "_password", "_password_tries", "_preparing", "_seen", "_signers", "_skipped",
         "_sole", "_state", "_used", "restricted", "who",
@@ -86,6 +86,7 @@ class Login:
         self._asking = asking or Asking()
         self._state = state or (lambda name, **facts: None)
         self._agent = agent
+        self._binding: Binding | None = None
         self._agent_only = agent_only
         self._passphrase = passphrase
         self._password = password
@@ -114,6 +115,12 @@ class Login:
                 key_type = identity.key.type if identity.key else ""
                 self._state("identity_file", path=identity.source, type=key_type)
 
+    def bind(self, binding: Binding) -> None:
+        """The host is known by now: from here on the agent is told where its signatures go."""
+        self._binding = binding
+        if self._agent is not None:
+            self._agent = self._agent.bound(binding)
+
     def hurry(self, favourite: str) -> None:
         """From here on a key is not asked about first where its signature asks nobody; the one with the
         fingerprint `favourite` comes before all others. Call before the first question."""
@@ -126,7 +133,7 @@ class Login:
 
     def over(self) -> None:
         """The user is in: lets go of what was gathered for it."""
-        self._preparing = self._last = None
+        self._preparing = self._last = self._agent = self._binding = None
         self._begin()
         self._used = self._accepted = _NOTHING
         self._given = []
@@ -174,7 +181,8 @@ class Login:
         identity = self._signers[question.key.blob]
         try:
             if identity.agent is not None:
-                return await identity.agent.sign(question.key.blob, question.algorithm, question.data)
+                agent = identity.agent.bound(self._binding)
+                return await agent.sign(question.key.blob, question.algorithm, question.data)
             private = await identity.open(self._passphrase, self._asking.passphrase)
             return private.sign(question.algorithm, question.data)
         except SSHError as error:

@@ -8,7 +8,7 @@ from typing import Any, AnyStr, Generic
 
 from ..connection.requests import pty_req
 from ..errors import CommandFailed, ConnectionClosed, RequestFailed
-from ..messages.connection import Break, Env, Exec, Shell, Signal, Subsystem, WindowChange
+from ..messages.connection import AgentReq, Break, Env, Exec, Shell, Signal, Subsystem, WindowChange
 from ..messages.declare import Struct
 from ..values import field, slotted
 from .channels import ChannelIO
@@ -101,10 +101,15 @@ class Process:
         """The signal that ended the program, without SIG; empty while, and where, there is none."""
         return self.io.exit.signal if self.io.exit else ""
 
-    def ask(self, request: str, body: Struct, *, env: Mapping[str, str], pty: Terminal | None) -> None:
+    def ask(
+        self, request: str, body: Struct, *, env: Mapping[str, str], pty: Terminal | None,
+        agent: bool = False,
+    ) -> None:  # fmt: skip
         """Sends the requests that start the program, in one go as ssh(1) does; `started` has the answers."""
         io = self.io
         self._request = request
+        if agent:
+            io.tell("auth-agent-req@openssh.com", AgentReq())
         if pty is not None:
             self._terminal = io.ask(
                 "pty-req",

@@ -111,6 +111,10 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "resolving": ("a host name is looked up", "host port"),
     "resolved": ("the addresses of a host name", "host addresses"),
     "connecting": ("TCP connect begins", "host address port user"),
+    "jump": (
+        "the host is connected from a server, through the connection to that one: `via` is USER@HOST:PORT",
+        "host port user via",
+    ),
     "connected": ("TCP connect is done", "address port local_address local_port"),
     "speculation": (
         "the client sends ahead what the server will want: `guess` is the key exchange and the host key"

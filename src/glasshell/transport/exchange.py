@@ -44,6 +44,8 @@ class Trust:
 
     key: AnyKey
     algorithm: str
+    signature: bytes
+    exchange_hash: bytes
 
 
 @slotted(frozen=True)
@@ -270,7 +272,7 @@ class Exchange:
                 hint="Somebody in between, or a broken server: do not go on.",
             )
         self.host_key = key
-        return [*log, Trust(key, self.negotiated.host_key)]
+        return [*log, Trust(key, self.negotiated.host_key, reply.signature, self._keys.h)]
 
     def _read_host_key(self, blob: bytes) -> AnyKey:
         try:

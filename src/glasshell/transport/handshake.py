@@ -252,8 +252,8 @@ class Handshake:
                 case Send(message):
                     self._asked = self._t.now
                     self._t.send_now(message)
-                case Trust(key, algorithm):
-                    self._on_host_key(key, algorithm)
+                case Trust():
+                    self._on_host_key(step)
                 case Sign(key, algorithm, data):
                     question = HostKeySignatureNeeded(key, algorithm, data)
                     self._t.ask(question, self._on_signature, hold=True)
@@ -267,15 +267,17 @@ class Handshake:
         self._t.round_trip = min(self._t.round_trip, self._t.now - self._asked)
         self._asked = -inf
 
-    def _on_host_key(self, key: AnyKey, algorithm: str) -> None:
+    def _on_host_key(self, step: Trust) -> None:
         assert self.exchange is not None
+        key, algorithm = step.key, step.algorithm
         if self._t.hub:
             self._t.hub.state(
                 "host_key", type=key.type, algorithm=algorithm, fingerprint=key.fingerprint(), bits=key.bits
             )
         if self.first:
             self._t.agenda.cancel("kex")  # a person may have to look the fingerprint up
-            self._t.ask(HostKeyOffered(key, algorithm), self._on_trust, hold=True)
+            question = HostKeyOffered(key, algorithm, step.signature, step.exchange_hash)
+            self._t.ask(question, self._on_trust, hold=True)
         else:  # the exchange has checked that it is the key of the first one
             self._take(self.exchange.trusted())
 
