@@ -44,29 +44,45 @@ class AgentServer:
         self._notice = notice
         self._sign = sign
         self._tell = tell
-        self._clients = 0
+        self._clients: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._one_touch = asyncio.Lock()
 
-    async def serve(self, sock: socket.socket) -> asyncio.Server:
-        """Takes the clients of a listening Unix socket."""
-        return await asyncio.start_unix_server(self._take, sock=sock)
+    async def serve(self, sock: socket.socket) -> None:
+        """Takes the clients of a listening Unix socket, until `close`."""
+        self._server = await asyncio.start_unix_server(self._take, sock=sock)
+
+    async def close(self) -> None:
+        """Takes no clients any more, hangs up on those that there are, and waits for the end of that."""
+        if self._server is not None:
+            self._server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._clients:
+            task.cancel()
+        if self._clients:
+            await asyncio.wait(self._clients)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sock = writer.get_extra_info("socket")
         # Where the system does not tell, the modes of socket and folder are what keeps others out.
         _, uid = peer_credentials(sock) or (0, os.getuid())
-        if uid not in (0, os.getuid()) or self._clients >= MAX_CLIENTS:
+        if uid not in (0, os.getuid()) or len(self._clients) >= MAX_CLIENTS:
             self._tell("error", f"a client of uid {uid} is hung up on")
             writer.transport.abort()
             return
-        self._clients += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
         try:
             await self._attend(reader, writer)
         except (OSError, SSHError) as error:
             self._tell("debug1", f"a client is hung up on: {error}")
+        except asyncio.CancelledError:
+            pass  # `close`: the streams' own callback would report it
         finally:
-            self._clients -= 1
+            self._clients.discard(task)
             writer.transport.abort()
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

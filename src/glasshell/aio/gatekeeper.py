@@ -97,6 +97,11 @@ class Gatekeeper:
         """May the client set this variable of the environment (AcceptEnv)?"""
         return name in ("LANG", "COLORTERM", "NO_COLOR") or name.startswith("LC_")
 
+    def agent_owner(self, login: LoggedIn) -> tuple[int, int] | None:
+        """Whose socket it is, uid and gid, by which programs of this login reach the client's agent
+        (`ServerSession.agent`); None: they may not."""
+        return None
+
     def may_connect(self, login: LoggedIn, host: str, port: int) -> bool:
         """May this login have the server connect to `host` and `port` (direct-tcpip)?"""
         return False

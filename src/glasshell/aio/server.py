@@ -63,6 +63,7 @@ from .recorder import new_hub
 from .session import Handler, ServerSession
 
 if TYPE_CHECKING:
+    from .lending import Lent
     from .relays import Relays
     from .status import StatusSocket
     from .workers import Work, Workers
@@ -78,6 +79,9 @@ Sinks: TypeAlias = Callable[[Peer], Sequence[Sink]]
 
 class ServerConnection(Endpoint):
     """One client's connection. `login` is None until somebody has logged in."""
+
+    lent: Lent | None = None
+    """The socket by which its programs reach the client's agent, once one has asked for that."""
 
     core: ServerProtocol
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from ..errors import ConnectionClosed, SSHError
 from ..events import ChannelRequested
 from ..messages.connection import (
+    AgentReq,
     Break,
     Env,
     Exec,
@@ -55,6 +56,8 @@ class ServerSession:
         self.env: dict[str, str] = {}
         self.terminal: Terminal | None = None
         self.tty = ""
+        self.agent = ""
+        """The path of the socket by which the program reaches the client's agent; empty: it may not."""
         self.on_resize: Callable[[Terminal], None] | None = None
         self.on_signal: Callable[[str], None] | None = None
         self.on_break: Callable[[int], None] | None = None
@@ -115,6 +118,8 @@ class ServerSession:
                     self.env[name] = value
                 facts = {"channel": self.io.channel.id, "name": visible(name), "value": visible(value)}
                 self.connection.link.state("variable", **facts, accepted=answer)
+            case AgentReq():
+                answer = self._lend_agent()
             case Shell() | Exec() | Subsystem():
                 self._start(question)
                 return
@@ -127,6 +132,21 @@ class ServerSession:
             case _:
                 answer = False
         self.connection.link.answer(question, answer)
+
+    def _lend_agent(self) -> bool:
+        connection = self.connection
+        owner = connection.gatekeeper.agent_owner(self.login)
+        if owner is None:
+            return False
+        from .lending import Lent
+
+        try:
+            connection.lent = connection.lent or Lent(connection, *owner)
+        except OSError as error:
+            connection.link.state("note", level="error", text=f"no socket for the client's agent: {error}")
+            return False
+        self.agent = connection.lent.path
+        return True
 
     def _resize(self, size: WindowChange) -> bool:
         if self.terminal is None:

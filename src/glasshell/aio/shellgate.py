@@ -275,6 +275,12 @@ class AccountGatekeeper(Gatekeeper):
         mine = (_admission(grant).permissions for grant in login.grants)
         return [self.options_of(login).permissions, *mine]
 
+    def agent_owner(self, login: LoggedIn) -> tuple[int, int] | None:
+        if not all(each.agent_forwarding for each in self.permissions(login)):
+            return None
+        account = self.account(login)
+        return account.uid, account.gid
+
     def account(self, login: LoggedIn) -> Account:
         """The account of a login."""
         return _admission(login.grants[0]).account

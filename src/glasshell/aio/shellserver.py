@@ -149,6 +149,8 @@ class _Program:
             environment["SSH_USER_AUTH"] = shown
         if session.tty:
             environment["SSH_TTY"] = session.tty
+        if session.agent:
+            environment["SSH_AUTH_SOCK"] = session.agent
         if original is not None:
             environment["SSH_ORIGINAL_COMMAND"] = original
         if self._pam is not None:

@@ -248,11 +248,11 @@ async def _agent(sock: socket.socket, said: Settings, parent: int) -> int:
     server = AgentServer(keyring, confirm=confirm, notice=Notice, sign=sign, tell=tell)
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     _end_with(over, parent, interrupted=said.foreground or said.debug)
-    listener = await server.serve(sock)
+    await server.serve(sock)
     try:
         await over
     finally:
-        listener.close()
+        await server.close()
     return 2  # as ssh-agent: nobody asks for the status of an agent that was told to end
 
 
