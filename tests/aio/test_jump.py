@@ -1,4 +1,4 @@
-"""Connections through connections, and agents lent to programs on servers: in one process, with our server."""
+"""Connections through connections, and agents lent to programs on servers, with our own server."""
 
 from __future__ import annotations
 
