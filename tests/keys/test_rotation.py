@@ -45,6 +45,45 @@ def test_lines_that_stand_for_more_are_left_alone(more: str) -> None:
     assert compare(KnownHosts.parse(OURS + more), HOST, PORT, ALL).reason
 
 
+def test_the_address_beside_the_name_is_the_hosts_own() -> None:
+    """What OpenSSH wrote into one line until 8.5, and does with CheckHostIP."""
+    both = f"{NAME},[192.0.2.7]:{PORT}"
+    assert not compare(KnownHosts.parse(line(both, ED) + line(both, OLD)), HOST, PORT, ALL).reason
+    assert compare(KnownHosts.parse(line(f"{both},x", ED)), HOST, PORT, ALL).reason
+    assert compare(KnownHosts.parse(line(f"[192.0.2.7]:{PORT},{NAME}", ED)), HOST, PORT, ALL).reason
+
+
+ADDRESS = "192.0.2.7"
+AT = f"[{ADDRESS}]:{PORT}"
+
+
+def test_the_address_is_to_have_the_same_keys() -> None:
+    def found(text: str) -> str:
+        return compare(KnownHosts.parse(text), HOST, PORT, ALL, address=ADDRESS).reason
+
+    for text in (OURS, OURS + line(AT, OLD), line(f"{NAME},{AT}", ED)):
+        assert not found(text), text
+    elsewhere = line(f"{NAME},[192.0.2.8]:{PORT}", ED)
+    for text in (elsewhere, OURS + line(f"other,{AT}", OLD), line(f"{NAME},x", ED)):
+        assert found(text), text
+
+
+@pytest.mark.parametrize(("text", "after"), [
+    ("", line(f"{NAME},{AT}", ED)), (OURS, OURS + line(AT, ED)), (line(AT, ED), line(AT, ED) + OURS),
+    (line(f"{NAME},{AT}", ED), line(f"{NAME},{AT}", ED)),
+    (line(f"{NAME},{AT}", OLD) + line(AT, OLD), line(f"{NAME},{AT}", ED)),
+])  # fmt: skip
+def test_what_is_written_of_an_address(text: str, after: str) -> None:
+    only = ALL[:1]
+    done = rewrite(text.encode(), HOST, PORT, only, only, hashed=False, salt=bytes, address=ADDRESS)
+    assert done.decode() == after
+    hidden = rewrite(text.encode(), HOST, PORT, only, only, hashed=True, salt=bytes, address=ADDRESS)
+    known = KnownHosts.parse(hidden)
+    assert [e.blob for e in known.lookup(HOST, PORT)] == [e.blob for e in known.lookup(ADDRESS, PORT)] == [
+        ED.public.blob
+    ]
+
+
 def test_other_hosts_with_keys_of_their_own_are_nobodys_business() -> None:
     assert not compare(KnownHosts.parse(OURS + line("other.example", OLD)), HOST, PORT, ALL).reason
 

@@ -59,7 +59,8 @@ class HostKeyUpdate:
             return
         try:
             known = sum((read_known_hosts(file) for file in self._files), KnownHosts())
-            found = compare(known, self._trust.host, self._trust.port, offered)
+            trust = self._trust
+            found = compare(known, trust.host, trust.port, offered, address=trust.address)
         except SSHError:
             return
         if found.reason or not (found.new or found.gone):
@@ -134,7 +135,7 @@ def _replace(file: Path, trust: Trust, found: Rotation, *, add: bool) -> None:
     def change(before: bytes) -> bytes:
         return rewrite(
             before, trust.host, trust.port, found.offered, found.offered if add else (), hashed=trust.hashed,
-            salt=os.urandom,
+            salt=os.urandom, address=trust.address,
         )  # fmt: skip
 
     with suppress(FileNotFoundError):  # what was known of the host stands elsewhere

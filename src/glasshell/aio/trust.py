@@ -102,8 +102,8 @@ class Trust:
     """
 
     __slots__ = (
-        "_commanded", "aliased", "ask", "checks", "file", "found", "hashed", "host", "known", "name",
-        "pinned", "port", "real", "restricted", "strict", "vouched", "warn",
+        "_commanded", "address", "aliased", "ask", "checks", "file", "found", "hashed", "host", "known",
+        "name", "pinned", "port", "real", "restricted", "strict", "vouched", "warn",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +133,8 @@ class Trust:
         """Whether a person has taken the host's key just now."""
         self.found: Entry | None = None
         """The line by which the host's own key was known, under its own name."""
+        self.address = ""
+        """The host's address, where it has to have the same keys (CheckHostIP)."""
         self.file: Path | None = None
         self.pinned: PublicKey | None = None
         self.known = self._read(known_hosts)
@@ -263,6 +265,7 @@ class Trust:
         found = self._find(key)
         found.in_dns = in_dns
         if self._minds(address):
+            self.address = address
             name = lookup_name(address, self.port)
             known = self.known + await self._command("ADDRESS", name, key, state)
             found.at_address = judge(known.lookup(address, self.port), address, key.plain)
