@@ -129,6 +129,8 @@ class Attempt:
     """`accepted`, `refused`, `partial`, `not acceptable` (a key that was probed), `skipped: ...`"""
     methods: tuple[str, ...] = ()
     """What the server would take after it."""
+    note: str = ""
+    """What else is known of the identity: whose certificate it is, for whom, and until when."""
 
 
 @slotted(frozen=True)
@@ -150,6 +152,8 @@ class KeyMethod:
     """OpenSSH's word behind a key in its log: `explicit`, `agent`, or empty."""
     algorithms: tuple[str, ...] = ()
     probe: bool = True
+    note: str = ""
+    """What else is known of the key: as `Attempt.note`."""
 
 
 @slotted(frozen=True)

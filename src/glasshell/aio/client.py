@@ -59,7 +59,7 @@ from .channels import ChannelIO, quiet_future
 from .dial import dial
 from .endpoint import Endpoint
 from .forward import PRIVATE, Listener, Place, listen_local
-from .identity import KeyLike
+from .identity import CertificateLike, KeyLike
 from .login import Asking, Login
 from .memory import PROCESS, Memory
 from .process import Completed, Process, Terminal, program
@@ -524,13 +524,14 @@ def connect(
     policy: Policy | None = None, deadline: float | None = CONNECT_SECONDS, sinks: Sequence[Sink] = (),
     on_banner: Callable[[str], None] | None = None, family: int = 0, bind: str = "",
     sock: socket.socket | None = None, via: Connection | None = None, memory: Memory | None = PROCESS,
-    checks: HostChecks = USUAL,
+    checks: HostChecks = USUAL, certificates: Sequence[CertificateLike] = (),
 ) -> Connecting:  # fmt: skip
     """Connects to an SSH server and logs in: `async with connect(...) as connection`, or `await` it.
 
     Who: `user`, by default the one who runs this. With what: `keys` (PrivateKeys and files; None: the
     user's own), `passphrase` for the files, `agent` (True: $SSH_AUTH_SOCK; `agent_only`: only those keys of
-    it that `keys` names), `password`, and `asking`: whom to ask for the rest. In OpenSSH's order, or `order`.
+    it that `keys` names), `certificates` of keys (files too; without them FILE-cert.pub beside each file),
+    `password`, and `asking`: whom to ask for the rest. In OpenSSH's order, or `order`.
 
     Whether it is the right server: `known_hosts` and `strict`, as StrictHostKeyChecking; `ask_host_key`
     decides about a new host where `strict` is "ask". `alias` is looked up instead of `host`; `checks` is
@@ -562,7 +563,7 @@ def connect(
             login = Login(
                 name, host, keys=keys, agent=usable(agent), agent_only=agent_only,
                 passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
-                state=state,
+                state=state, certificates=certificates,
             )  # fmt: skip
             if via is not None:
                 from .through import reach

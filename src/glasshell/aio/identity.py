@@ -1,22 +1,28 @@
-"""The keys a client can log in with: given, in files, and in the agent, in OpenSSH's order."""
+"""The keys and certificates to log in with: given, in files, and in the agent, in OpenSSH's order."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import KeyFormatError, PassphraseError, SSHError
 from ..keys.openssh import load_private_key
-from ..keys.public import MAX_FILE, AnyKey, load_public_key
+from ..keys.public import MAX_FILE, AnyKey, load_key
 from ..values import slotted
 from ..wire import Secret
 from .agent import Agent
 
-__all__ = ["DEFAULT_FILES", "AskPassphrase", "Identity", "KeyLike", "State", "collect", "read_identity",
-           "read_private_file"]  # fmt: skip
+if TYPE_CHECKING:
+    from ..keys.certificate import Certificate
+
+__all__ = [
+    "DEFAULT_FILES", "AskPassphrase", "CertificateLike", "Identity", "KeyLike", "State", "about",
+    "certificate_beside", "collect", "read_certificate", "read_identity", "read_private_file",
+]  # fmt: skip
 
 DEFAULT_FILES: Final = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 """Where a user's keys are, in the order in which ssh(1) tries them."""
@@ -24,6 +30,7 @@ DEFAULT_FILES: Final = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 PASSPHRASE_TRIES: Final = 3
 
 KeyLike: TypeAlias = PrivateKey | str | os.PathLike[str]
+CertificateLike: TypeAlias = "Certificate | str | os.PathLike[str]"
 State: TypeAlias = Callable[..., None]
 AskPassphrase: TypeAlias = Callable[[str], Awaitable[Secret | None]]
 """Asks for the passphrase of the key file named; None: pass the key over."""
@@ -31,7 +38,7 @@ AskPassphrase: TypeAlias = Callable[[str], Awaitable[Secret | None]]
 
 @slotted
 class Identity:
-    """One key to try. `key` is None for a file that hides it under a passphrase.
+    """One key to try, or certificate. `key` is None for a file that hides it under a passphrase.
 
     `source` is the file, "agent" or "given"; `explicit` whether the user named it.
     """
@@ -44,6 +51,8 @@ class Identity:
     file: Path | None = None
     problem: str = ""
     """Why it cannot be used at all; empty where it can."""
+    signer: Identity | None = None
+    """What signs for a certificate that the agent does not hold; None: the identity itself."""
 
     @property
     def origin(self) -> str:
@@ -71,9 +80,9 @@ class Identity:
                 if not passphrase:
                     raise
         assert self.private is not None
-        if self.key is not None and self.private.public != self.key:
+        if self.key is not None and self.private.public != self.key.plain:
             raise KeyFormatError(f"{self.file} and its .pub file are not the same key")
-        self.key = self.private.public
+        self.key = self.key or self.private.public
         return self.private
 
 
@@ -97,12 +106,67 @@ def read_identity(item: KeyLike, *, explicit: bool) -> Identity:
     return found
 
 
-def _public_beside(path: Path) -> PublicKey | None:
+def about(key: AnyKey) -> str:
+    """What a user has to know of a certificate that was refused; empty for a plain key."""
+    if isinstance(key, PublicKey):
+        return ""
+    from ..keys.certificate import ALWAYS
+
+    now, told = time.time(), [f"certificate {key.issued}", f"for {', '.join(key.principals) or 'nobody'}"]
+    if now < key.valid_after:
+        told.append(f"not valid before {_moment(key.valid_after)}")
+    elif key.valid_before != ALWAYS:
+        told.append(f"{'expired' if now >= key.valid_before else 'valid until'} {_moment(key.valid_before)}")
+    return ", ".join(told)
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "the end of time"
+
+
+def certificate_beside(identity: Identity) -> Identity | None:
+    """The certificate in FILE-cert.pub beside a key file; None where there is none (ssh_config(5))."""
+    if identity.file is None:
+        return None
+    path = identity.file.with_name(f"{identity.file.name}-cert.pub")
+    if not path.exists():
+        return None
+    found = read_certificate(path, explicit=identity.explicit)
+    found.source, found.file = identity.source, identity.file
+    return found
+
+
+def read_certificate(item: CertificateLike, *, explicit: bool) -> Identity:
+    """The user certificate in a file (CertificateFile); never raises: see `problem`."""
+    if not isinstance(item, str | os.PathLike):
+        return Identity(item, "given", explicit)
+    path = Path(item).expanduser()
+    found = Identity(None, str(path), explicit)
+    try:
+        with path.open("rb") as file:
+            key, _ = load_key(file.read(MAX_FILE + 1))
+        if isinstance(key, PublicKey):
+            found.problem = f"{path.name} is not a certificate"
+        elif key.kind != "user":
+            found.problem = f"{path.name} is not a user certificate"
+        else:
+            found.key = key
+    except SSHError as error:
+        found.problem = f"{path.name}: {error}"
+    except OSError as error:
+        found.problem = f"{path.name}: {error.strerror or error}"
+    return found
+
+
+def _public_beside(path: Path) -> AnyKey | None:
     """The public half in the .pub file beside `path`, or in `path` itself: the agent may have the rest."""
     for public in (path.with_name(path.name + ".pub"), path):
         try:
             if public.stat().st_size <= MAX_FILE:
-                return load_public_key(public.read_bytes())[0]
+                return load_key(public.read_bytes())[0]
         except (OSError, SSHError):
             continue
     return None
@@ -122,10 +186,12 @@ def read_private_file(path: Path) -> bytes:
 
 
 async def collect(
-    given: Sequence[Identity], agent: Agent | None, *, only: bool, skipped: Callable[[str, str], None]
-) -> list[Identity]:
-    """The order in which ssh(1) tries keys: those in the agent that the user has named too, the agent's
-    others (none with `only`, IdentitiesOnly), then the rest of what was named.
+    given: Sequence[Identity], agent: Agent | None, *, only: bool, skipped: Callable[[str, str], None],
+    certificates: Sequence[Identity] = (),
+) -> list[Identity]:  # fmt: skip
+    """The order in which ssh(1) tries keys: the `certificates` (CertificateFile), the keys in the agent that
+    the user has named too, the agent's others (none with `only`, IdentitiesOnly), then the rest of what was
+    named; of what nobody named, certificates first.
 
     `skipped(what, reason)` hears what cannot be tried.
     """
@@ -136,10 +202,34 @@ async def collect(
     first = {item.key.blob for item in named if item.key is not None}
     others: Iterable[Identity] = () if only else (i for blob, i in held.items() if blob not in first)
     rest = [item for item in given if not any(item is other for other in named)]
-    for item in rest:
+    for item in (*certificates, *rest):
         if item.problem:
             skipped(item.source, item.problem)
-    return [*named, *others, *(item for item in rest if not item.problem)]
+    groups = (certificates, [*named, *others], rest)
+    found = [item for group in groups for item in _certificates_first(group) if not item.problem]
+    for item in found:
+        if item.agent is None and item.key is not None and not isinstance(item.key, PublicKey):
+            item.signer = _signer(item, found, held)
+    return found
+
+
+def _certificates_first(group: Sequence[Identity]) -> list[Identity]:
+    """As OpenSSH 10: what the user has named keeps its place."""
+    unnamed = [item for item in group if not item.explicit]
+    ordered = iter(sorted(unnamed, key=lambda item: isinstance(item.key, PublicKey | None)))
+    return [item if item.explicit else next(ordered) for item in group]
+
+
+def _signer(item: Identity, found: Iterable[Identity], held: dict[bytes, Identity]) -> Identity | None:
+    """Who has the private key of the certificate `item`: the key itself, wherever it is; the agent, which
+    may hold nothing but the certificate; or a file by its name. None: `item` has to find it."""
+    assert item.key is not None
+    plain = item.key.plain
+    for other in (*found, *held.values()):
+        if other.key == plain or (other.agent is not None and other.key == item.key):
+            return other
+    named = item.source.removesuffix("-cert.pub")
+    return next((other for other in found if other.key is None and other.source == named), None)
 
 
 async def _held(agent: Agent | None, skipped: Callable[[str, str], None]) -> dict[bytes, Identity]:

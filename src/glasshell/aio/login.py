@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
+from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError, SSHError
 from ..events import (
     Attempt,
@@ -23,7 +24,19 @@ from ..events import (
 from ..values import slotted
 from ..wire import Secret
 from .agent import Agent, Binding
-from .identity import DEFAULT_FILES, AskPassphrase, Identity, KeyLike, State, collect, read_identity
+from .identity import (
+    DEFAULT_FILES,
+    AskPassphrase,
+    CertificateLike,
+    Identity,
+    KeyLike,
+    State,
+    about,
+    certificate_beside,
+    collect,
+    read_certificate,
+    read_identity,
+)
 
 __all__ = ["ORDER", "Asking", "Login"]
 
@@ -62,7 +75,8 @@ class Login:
     """
 
     __slots__ = (
-        "_accepted", "_agent", "_agent_only", "_asking", "_binding", "_eager", "_favourite", "_given",
+        "_accepted", "_agent", "_agent_only", "_asking", "_binding", "_certificates", "_eager", "_favourite",
+        "_given",
         "_interactive_asked", "_interactive_tries", "_keys", "_last", "_most_tries", "_order",
         "_passphrase", "_password", "_password_tries", "_preparing", "_seen", "_signers", "_skipped",
         "_sole", "_state", "_used", "restricted", "who",
@@ -72,10 +86,11 @@ class Login:
         self, user: str, host: str, *, keys: Sequence[KeyLike] | None = None, agent: Agent | None = None,
         agent_only: bool = False, passphrase: Secret | None = None, password: Secret | None = None,
         order: Sequence[str] | None = None, asking: Asking | None = None, state: State | None = None,
-        tries: int = PASSWORD_TRIES,
+        tries: int = PASSWORD_TRIES, certificates: Sequence[CertificateLike] = (),
     ) -> None:  # fmt: skip
         """`keys` are private keys and files; None: the user's own. `agent_only` is IdentitiesOnly: of the
-        agent's keys only those that `keys` names. `state` hears records, as `Hub.state`.
+        agent's keys only those that `keys` names. `certificates` are tried first (CertificateFile); without
+        them FILE-cert.pub beside each file of `keys`. `state` hears records, as `Hub.state`.
 
         Without `order` it is OpenSSH's, but a `password` that is given, while nobody can be asked, is
         tried as such before keyboard-interactive. `tries` is how often a person is asked, by each of both.
@@ -99,7 +114,12 @@ class Login:
             order = ("publickey", "password", "keyboard-interactive") if alone else ORDER
         self._order = tuple(order)
         named = DEFAULT_FILES if keys is None else keys
-        self._given = [read_identity(item, explicit=keys is not None) for item in named]
+        self._given: list[Identity] = []
+        for item in named:
+            self._given.append(identity := read_identity(item, explicit=keys is not None))
+            if not certificates and (beside := certificate_beside(identity)) is not None:
+                self._given.append(beside)
+        self._certificates = [read_certificate(item, explicit=True) for item in certificates]
         self._skipped: list[tuple[int, Attempt]] = []
         self._seen = 0
         self._used: set[bytes] = set()
@@ -111,7 +131,7 @@ class Login:
     def tell_files(self) -> None:
         """Tells the records which files will be considered."""
         for identity in self._given:
-            if identity.file is not None:
+            if identity.file is not None and (identity.key is None or isinstance(identity.key, PublicKey)):
                 key_type = identity.key.type if identity.key else ""
                 self._state("identity_file", path=identity.source, type=key_type)
 
@@ -136,7 +156,7 @@ class Login:
         self._preparing = self._last = self._agent = self._binding = None
         self._begin()
         self._used = self._accepted = _NOTHING
-        self._given = []
+        self._given, self._certificates = [], []
         self._signers = {}
 
     def _begin(self) -> None:
@@ -179,10 +199,11 @@ class Login:
     async def sign(self, question: SignatureNeeded) -> bytes | SSHError:
         """The signature by the key that was offered, or why there is none: the key is passed over."""
         identity = self._signers[question.key.blob]
+        identity = identity.signer or identity
         try:
-            if identity.agent is not None:
+            if identity.agent is not None and identity.key is not None:
                 agent = identity.agent.bound(self._binding)
-                return await agent.sign(question.key.blob, question.algorithm, question.data)
+                return await agent.sign(identity.key.blob, question.algorithm, question.data)
             private = await identity.open(self._passphrase, self._asking.passphrase)
             return private.sign(question.algorithm, question.data)
         except SSHError as error:
@@ -247,7 +268,7 @@ class Login:
             await asyncio.wait([self._preparing])
         if self._keys is None:
             found = await collect(
-                self._given, self._agent, only=self._agent_only,
+                self._given, self._agent, only=self._agent_only, certificates=self._certificates,
                 skipped=lambda what, reason: self._skip("publickey", what, reason),
             )  # fmt: skip
             if self._favourite:
@@ -267,6 +288,7 @@ class Login:
         key = identity.key
         if key is None or key.type.startswith("sk-"):
             return False
+        identity = identity.signer or identity
         if identity.agent is not None:
             return self._sole or key.fingerprint() == self._favourite
         try:
@@ -292,7 +314,7 @@ class Login:
                 self._used.add(key.blob)
                 self._last = key.blob
                 self._signers[key.blob] = identity
-                return KeyMethod(key, identity.source, identity.origin, probe=probe)
+                return KeyMethod(key, identity.source, identity.origin, probe=probe, note=about(key))
         return None
 
     def _next_interactive(self) -> InteractiveMethod | None:

@@ -42,3 +42,5 @@ def tried(error: SSHError) -> Iterator[str]:
             if attempt.method != "none":
                 what = " ".join(filter(None, (attempt.method, attempt.identity, attempt.source)))
                 yield f"  {visible(what)}: {visible(attempt.answer)}"
+                if attempt.note:
+                    yield f"    {visible(attempt.note)}"

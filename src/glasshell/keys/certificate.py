@@ -163,6 +163,12 @@ class Certificate:
         """The fingerprint of the key without its certificate, as OpenSSH shows it."""
         return self.key.fingerprint(hash)
 
+    @property
+    def issued(self) -> str:
+        """Who issued it, as OpenSSH's server logs it: ID, serial number, authority."""
+        authority = self.authority
+        return f"ID {self.key_id} (serial {self.serial}) CA {authority.label} {authority.fingerprint()}"
+
     def __repr__(self) -> str:
         return f"<Certificate {self.type} {self.fingerprint()} by {self.authority.fingerprint()}>"
 
