@@ -45,6 +45,7 @@ from ..events import (
     SignatureNeeded,
     Verdict,
 )
+from ..keys.public import AnyKey
 from ..observe.hub import Hub
 from ..policy import Policy
 from ..protocol import ClientProtocol, Protocol, ServerProtocol
@@ -76,7 +77,8 @@ class Pair:
     """A client and a server core, the packets between them, and the clock they share.
 
     `latency` is seconds one way; `chunk` cuts what is delivered into pieces of so many bytes. `relay`
-    is given each packet and returns the bytes to deliver in its place; `sent` keeps them all.
+    is given each packet and returns the bytes to deliver in its place; `sent` keeps them all. `certificates`
+    are those of the host keys.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Pair:
         methods: tuple[str, ...] = ("publickey",), answers: Answers | None = None, latency: float = 0.0,
         chunk: int = 0, hubs: Mapping[Side, Hub] | None = None, host_keys: Sequence[PrivateKey] = (),
         user_key: PrivateKey | None = None, random: Callable[[int], bytes] | None = None,
+        certificates: Sequence[AnyKey] = (),
     ) -> None:  # fmt: skip
         self.now = 0.0
         self.latency = latency
@@ -102,8 +105,8 @@ class Pair:
             client or Policy.client(), user=user, now=0.0, hub=hubs.get("client"), **more
         )
         self.server = ServerProtocol(
-            server or Policy.server(), host_keys=[key.public for key in self.host_keys], methods=methods,
-            now=0.0, hub=hubs.get("server"), **more,
+            server or Policy.server(), host_keys=[*certificates, *(key.public for key in self.host_keys)],
+            methods=methods, now=0.0, hub=hubs.get("server"), **more,
         )  # fmt: skip
         self._sealed = {side: _Tap(self.core(side).transport.outbound) for side in SIDES}
         self._started = False
