@@ -1,4 +1,4 @@
-"""C4, C11, C12, C13: certificates and security keys against the server's core. See docs/attacks.md."""
+"""Certificates and security keys against the server's core. See docs/attacks.md."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def is_in(made: Pair) -> bool:
     return bool(made.told("server", Authenticated))
 
 
-# ---- C12: what a certificate says, held
+# ---- K3: what a certificate says, held
 
 
 @pytest.mark.parametrize("probe", [True, False], ids=["asked", "signed"])
 @pytest.mark.parametrize("case", TABLE, ids=str)
-def test_c12_certificate_restrictions(case: Case, probe: bool) -> None:
+def test_k3_certificate_restrictions(case: Case, probe: bool) -> None:
     offered = Offered(blob_of(case, "ada"), case.algorithm)
     made = login(
         offered, lambda q: signature(case, q.data), lambda q: judge(q, time.time()), probe=probe
@@ -92,13 +92,13 @@ def test_c12_certificate_restrictions(case: Case, probe: bool) -> None:
     assert is_in(made) is case.good
 
 
-def test_c12_the_table_has_forty_cases_and_more() -> None:
+def test_k3_the_table_has_forty_cases_and_more() -> None:
     assert len({case.name for case in TABLE}) == len(TABLE) >= 40
     assert all(case.why for case in TABLE if case.sshd is not None)
 
 
 @pytest.mark.parametrize(("allowed", "good"), [(("rsa-sha2-512",), True), (("ssh-ed25519",), False)])
-def test_c12_signature_algorithms_of_authorities(allowed: tuple[str, ...], good: bool) -> None:
+def test_k3_signature_algorithms_of_authorities(allowed: tuple[str, ...], good: bool) -> None:
     offered = Offered(build(b"ada", signer=RSA_CA), PLAIN)
     made = login(
         offered, lambda q: USER.sign("ssh-ed25519", q.data), lambda q: judge(q, time.time()),
@@ -109,7 +109,7 @@ def test_c12_signature_algorithms_of_authorities(allowed: tuple[str, ...], good:
 
 
 @pytest.mark.parametrize("verdict", [YES, Verdict(True, touch_required=False)])
-def test_c12_verify_required_holds_whatever_the_verdict_says(verdict: Verdict) -> None:
+def test_k3_verify_required_holds_whatever_the_verdict_says(verdict: Verdict) -> None:
     token = Token(ED25519)
     blob = build(b"ada", key=token.public, critical=b"\0\0\0\x0fverify-required\0\0\0\0")
     offered = Certificate.from_blob(blob)
@@ -118,7 +118,7 @@ def test_c12_verify_required_holds_whatever_the_verdict_says(verdict: Verdict) -
     assert is_in(login(offered, lambda q: token.sign(q.data, flags=both), lambda q: verdict))
 
 
-# ---- C13: Go CVE-2026-39831
+# ---- K4: Go CVE-2026-39831
 
 
 @pytest.mark.parametrize("kind", [ED25519, ECDSA])
@@ -135,20 +135,20 @@ def test_c12_verify_required_holds_whatever_the_verdict_says(verdict: Verdict) -
     ],
     ids=range(9),
 )  # fmt: skip
-def test_c13_go_cve_2026_39831_touch(kind: str, verdict: Verdict, flags: int, good: bool) -> None:
+def test_k4_go_cve_2026_39831_touch(kind: str, verdict: Verdict, flags: int, good: bool) -> None:
     token = Token(kind)
     assert is_in(login(token.public, lambda q: token.sign(q.data, flags=flags), lambda q: verdict)) is good
 
 
 @pytest.mark.parametrize("kind", [ED25519, ECDSA])
-def test_c13_go_cve_2026_39831_application(kind: str) -> None:
+def test_k4_go_cve_2026_39831_application(kind: str) -> None:
     token = Token(kind)
     wrong = login(token.public, lambda q: token.sign(q.data, application="ssh:x"), lambda q: YES)
     assert not is_in(wrong)
 
 
 @pytest.mark.parametrize("flags", [TOUCHED, 0])
-def test_c13_go_cve_2026_39831_touch_in_a_browser(flags: int) -> None:
+def test_k4_go_cve_2026_39831_touch_in_a_browser(flags: int) -> None:
     token = Token(ECDSA)
     offered = Offered(token.blob, WEBAUTHN)
     offered.type, offered.plain = ECDSA, token.public
@@ -156,10 +156,10 @@ def test_c13_go_cve_2026_39831_touch_in_a_browser(flags: int) -> None:
     assert is_in(made) is bool(flags)
 
 
-# ---- C4: Go CVE-2024-45337, russh 0.61.2
+# ---- K1: Go CVE-2024-45337, russh 0.61.2
 
 
-def test_c4_go_cve_2024_45337_certificate_asked_about_plain_key_signed() -> None:
+def test_k1_go_cve_2024_45337_certificate_asked_about_plain_key_signed() -> None:
     """The query is granted, the signature comes by a key that is not: the verdict on the query is no use."""
     certificate = Certificate.from_blob(build(b"ada"))
     asked: list[AnyKey] = []
@@ -177,7 +177,7 @@ def test_c4_go_cve_2024_45337_certificate_asked_about_plain_key_signed() -> None
     assert not is_in(by_plain)
 
 
-def test_c4_the_identity_is_the_key_that_signed() -> None:
+def test_k1_the_identity_is_the_key_that_signed() -> None:
     """Two certificates of one key: what is granted is that of the one in the signed request."""
     narrow = Certificate.from_blob(build(b"ada", serial=1, extensions=b""))
     wide = Certificate.from_blob(build(b"ada", serial=2))
@@ -190,7 +190,7 @@ def test_c4_the_identity_is_the_key_that_signed() -> None:
     assert made.told("server", Authenticated)[0].grants == (1,)
 
 
-# ---- C11: hostile blobs
+# ---- K2: hostile blobs
 
 
 def nested(depth: int) -> bytes:
@@ -210,7 +210,7 @@ def nested(depth: int) -> bytes:
     ],
     ids=["go_90f76b8_nested", "names", "extensions", "cut"],
 )
-def test_c11_hostile_certificates(blob: bytes) -> None:
+def test_k2_hostile_certificates(blob: bytes) -> None:
     asked: list[KeyOffered] = []
     began = time.process_time()
     made = login(Offered(blob, PLAIN), lambda q: USER.sign("ssh-ed25519", q.data), asked.append)
@@ -219,7 +219,7 @@ def test_c11_hostile_certificates(blob: bytes) -> None:
     assert not asked
 
 
-def test_c11_every_cut_fails_that_attempt_alone() -> None:
+def test_k2_every_cut_fails_that_attempt_alone() -> None:
     whole = build(b"ada")
     for length in range(30, len(whole), 7):
         made = login(
@@ -230,7 +230,7 @@ def test_c11_every_cut_fails_that_attempt_alone() -> None:
 
 
 @pytest.mark.parametrize("named", [PLAIN, "ssh-ed25519"])
-def test_c11_what_is_not_allowed_is_refused_before_it_is_parsed(
+def test_k2_what_is_not_allowed_is_refused_before_it_is_parsed(
     named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[bytes] = []
@@ -243,7 +243,7 @@ def test_c11_what_is_not_allowed_is_refused_before_it_is_parsed(
     assert not parsed
 
 
-# ---- host certificates
+# ---- K5: host certificates
 
 
 def host_certificate(key: PrivateKey = HOST, **changes: Any) -> Certificate:
@@ -298,7 +298,7 @@ def test_a_certificate_is_shown_to_who_asks_for_one() -> None:
     ],
     ids=["spoiled", "nested", "another_key", "another_type", "plain"],
 )  # fmt: skip
-def test_d2_a_false_host_certificate_ends_the_connection(blob: bytes) -> None:
+def test_k5_a_false_host_certificate_ends_the_connection(blob: bytes) -> None:
     offered = Offered(blob, PLAIN)
     offered.plain = HOST.public
     offered.verify = lambda *_, **__: True  # type: ignore[attr-defined]
@@ -307,7 +307,7 @@ def test_d2_a_false_host_certificate_ends_the_connection(blob: bytes) -> None:
     assert not asked
 
 
-def test_another_certificate_in_a_later_exchange_is_another_host_key() -> None:
+def test_k5_another_certificate_in_a_later_exchange_is_another_host_key() -> None:
     first, second = host_certificate(), host_certificate()
     made, _ = shown(first)
     made.server.transport.kex._host_keys = (second,)

@@ -343,7 +343,7 @@ class Client:
             options.user, options.hostname.lower(), keys=options.identity_files, agent=usable(agent),
             agent_only=options.identities_only, order=options.methods, asking=asking,
             state=self._recorder.state, tries=options.number_of_password_prompts,
-            certificates=getattr(options, "certificate_file", ()),
+            certificates=options.certificate_file,
         )  # fmt: skip
 
     # Once logged in

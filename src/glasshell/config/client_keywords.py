@@ -411,7 +411,8 @@ KEYWORDS: Final[Mapping[str, Row]] = {
     "hostkeyalgorithms": Row("host_key_algorithms", algorithms(
         Kind.HOST_KEY, _client("host_key_algorithms"))),
     "pubkeyacceptedalgorithms": Row("pubkey_algorithms", _KEYS),
-    "casignaturealgorithms": Row("ca_signature_algorithms", _KEYS),
+    "casignaturealgorithms": Row("ca_signature_algorithms", algorithms(
+        Kind.HOST_KEY, _client("ca_signature_algorithms"))),
     "requiredrsasize": Row("required_rsa_size", COUNT),
     "compression": Row("compression", FLAG),
     "rekeylimit": Row("rekey_limit", REKEY),

@@ -215,6 +215,7 @@ class ClientOptions:
             "ciphers": self.ciphers,
             "macs": self.macs,
             "pubkey_algorithms": self.pubkey_algorithms,
+            "ca_signature_algorithms": self.ca_signature_algorithms,
             "rekey_bytes": volume,
             "rekey_seconds": time,
             "keepalive_interval": self.server_alive_interval,

@@ -379,7 +379,8 @@ KEYWORDS: Final[Mapping[str, Row]] = {
     "authorizedprincipalscommanduser": Row("authorized_principals_command_user", _TEXT, matched=True),
     "trustedusercakeys": Row("trusted_user_ca_keys", _TEXT, matched=True),
     "casignaturealgorithms": Row(
-        "ca_signature_algorithms", algorithms(Kind.HOST_KEY, _server("pubkey_algorithms")), matched=True),
+        "ca_signature_algorithms", algorithms(Kind.HOST_KEY, _server("ca_signature_algorithms")),
+        matched=True),
     "revokedkeys": Row("revoked_keys", PATHS, matched=True),
     "authenticationmethods": Row("authentication_methods", Form(_methods, _any_place), matched=True),
     "strictmodes": Row("strict_modes", FLAG),

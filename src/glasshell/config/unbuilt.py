@@ -26,7 +26,6 @@ CLIENT: Final[dict[str, Unbuilt]] = {
     "addkeystoagent": Unbuilt(("false",)),
     "bindinterface": Unbuilt(_NONE),
     "casignaturealgorithms": Unbuilt((), refused=True, text=_REFUSED),
-    "certificatefile": Unbuilt(_NONE),
     "channeltimeout": Unbuilt(_NONE),
     "checkhostip": Unbuilt(),
     "controlmaster": Unbuilt(("false",)),
@@ -54,7 +53,6 @@ CLIENT: Final[dict[str, Unbuilt]] = {
 
 SERVER: Final[dict[str, Unbuilt]] = {
     # Restrictions
-    "casignaturealgorithms": Unbuilt((), refused=True, text=_REFUSED),
     "chrootdirectory": Unbuilt(_NONE, refused=True, text=_REFUSED),
     "refuseconnection": Unbuilt(refused=True, text=_REFUSED),
     # What stays off
@@ -81,6 +79,7 @@ _IN_VAIN: Final = f"{_AGREED}: in a Match block it has no effect"
 
 MATCHED: Final[dict[str, Unbuilt]] = {
     "banner": Unbuilt((), text=_IN_VAIN),
+    "casignaturealgorithms": Unbuilt((), refused=True, text=_EARLY),
     "clientalivecountmax": Unbuilt((), text=_IN_VAIN),
     "clientaliveinterval": Unbuilt((), text=_IN_VAIN),
     "ipqos": Unbuilt((), text=_IN_VAIN),
