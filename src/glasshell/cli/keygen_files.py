@@ -11,8 +11,8 @@ from typing import IO
 
 from ..crypto.signatures import PrivateKey
 from ..errors import ConfigError, KeyFormatError, PassphraseError, SSHError
-from ..keys.openssh import load_private_key, load_public_half
-from ..keys.public import MAX_FILE, AnyKey, as_text, load_key
+from ..keys.openssh import load_private_key, public_half
+from ..keys.public import MAX_FILE, AnyKey, as_text, load_key, read_key
 from ..wire import Secret
 
 __all__ = [
@@ -69,7 +69,7 @@ def read_public(path: Path) -> tuple[AnyKey, str]:
         else:
             return key, comment or str(name)
     with suppress(ConfigError, KeyFormatError):
-        return load_public_half(read(path)), ""
+        return read_key(public_half(read(path))), ""
     if isinstance(problem, ConfigError) or problem is None:
         raise ConfigError(f"{path}: {os.strerror(2)}" if problem is None else str(problem))
     raise KeyFormatError(f"{path}: {problem}", hint=problem.hint)

@@ -147,6 +147,8 @@ def _hash(text: str) -> bytes:
     kind, colon, encoded = text.partition(":")
     if kind != "SHA256" or not colon:
         raise KeyFormatError("unsupported hash algorithm")
+    if re.fullmatch("[0-9a-f]{64}", encoded):  # as -Q -l shows them
+        return bytes.fromhex(encoded)
     try:
         digest = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except ValueError:
@@ -192,7 +194,7 @@ def _show(krl: Krl) -> None:
             encoded = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
             print(f"hash: SHA256:{encoded} # of a kind not known")
     for digest in sorted(krl.sha256):
-        print(f"hash: SHA256:{base64.b64encode(digest).decode().rstrip('=')}")
+        print(f"hash: SHA256:{digest.hex()}")
     for digest in sorted(krl.sha1):
         print(f"# hash SHA1:{digest.hex()}")
     for authority, issued in krl.issued.items():

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from ..crypto.signatures import PrivateKey
-from ..errors import ConfigError, KeyFormatError, SSHError, UsageError
+from ..errors import ConfigError, KeyFormatError, UsageError
 from ..keys.convert import dump_public_pem, dump_rfc4716, load_public_pem, load_rfc4716
-from ..keys.fingerprint import Shown, bubblebabble, describe, randomart
-from ..keys.openssh import load_public_half
+from ..keys.fingerprint import Shown, bubblebabble, fingerprint, randomart
+from ..keys.openssh import load_private_key, public_half
 from ..keys.pem import dump_pem
 from ..keys.public import AnyKey, as_text, decode_blob, dump_public_key, split_word
-from ..wire import Secret, visible
+from ..wire import visible
 from .keygen import TYPES, Wanted
 from .keygen_files import (
     ask_file,
@@ -69,30 +69,30 @@ def fingerprints(wanted: Wanted) -> int:
 
 def _show(wanted: Wanted, key: Shown, comment: str) -> None:
     if "B" in wanted.actions:
-        word = bubblebabble(hashlib.sha1(key.blob, usedforsecurity=False).digest())
-        print(f"{key.bits} {word} {visible(comment) or 'no comment'} ({key.label})")
+        value = bubblebabble(hashlib.sha1(key.blob, usedforsecurity=False).digest())
     else:
-        print(describe(key, comment, wanted.hash))
+        value = fingerprint(key, wanted.hash)
+    print(f"{key.bits} {value} {visible(comment)} ({key.label})")
     if wanted.verbose:
         print(randomart(key, wanted.hash))
 
 
 def _of_private(path: Path, data: bytes) -> tuple[Shown, str]:
     """The key of the .pub beside it, or the private one: its own half of the file needs no passphrase."""
-    key: AnyKey | None = None
-    comment = ""
-    with suppress(ConfigError, KeyFormatError):
-        key, comment = read_public(path)
-    if not comment:
-        with suppress(SSHError):
-            private = open_private(path, Secret(""))[0]
-            return Shown.of(private.public.blob), private.comment
+    key: Shown | None = None
+    beside = path.with_name(f"{path.name}.pub")
+    with suppress(ConfigError):
+        key, comment = next(_keys(as_text(read(beside))), (None, ""))
+        if key is not None:
+            return key, comment
+    with suppress(KeyFormatError):
+        key = Shown.of(public_half(data))
+    with suppress(KeyFormatError):
+        private = load_private_key(data, hardware=True)
+        return key or Shown.of(private.public.blob), private.comment
     if key is None:
-        try:
-            key = load_public_half(data)
-        except KeyFormatError:
-            raise KeyFormatError(f"{path} is not a key file.") from None
-    return Shown.of(key.blob), comment
+        raise KeyFormatError(f"{path} is not a key file.")
+    return key, "no comment"
 
 
 def _keys(text: str) -> Iterator[tuple[Shown, str]]:
@@ -111,7 +111,7 @@ def _keys(text: str) -> Iterator[tuple[Shown, str]]:
             found = _key(rest)
         if found is not None:
             key, after = found
-            yield key, after if after and after[0] != "#" else before
+            yield key, (after if after and after[0] != "#" else before) or "no comment"
 
 
 def _key(text: str) -> tuple[Shown, str] | None:
@@ -178,7 +178,10 @@ def convert(wanted: Wanted) -> int:
 
 # ---- -r
 
-_SSHFP: Final = {"ssh-rsa": 1, "ecdsa": 3, "ssh-ed25519": 4}
+_SSHFP: Final = {
+    "ssh-rsa": 1, "ecdsa-sha2-nistp256": 3, "ecdsa-sha2-nistp384": 3, "ecdsa-sha2-nistp521": 3,
+    "ssh-ed25519": 4,
+}  # fmt: skip
 """Numbers of key types (RFC 4255 §3.1.1, 6594, 7479)."""
 
 
@@ -199,8 +202,8 @@ def records(wanted: Wanted) -> int:
     for path in paths:
         if not path.exists():
             raise ConfigError(f"{path}: {os.strerror(2)}")
-        key = read_public(path)[0].plain
-        kind = _SSHFP.get("ecdsa" if key.type.startswith("ecdsa-") else key.type)
+        key = read_public(path)[0]
+        kind = _SSHFP.get(key.type)
         for name, number in hashes.items():
             if kind is None:
                 complain("unsupported algorithm")

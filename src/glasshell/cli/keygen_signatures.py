@@ -25,6 +25,8 @@ __all__ = ["action", "agent_signer"]
 
 CHUNK: Final = 1 << 20
 FAILED: Final = 255
+NOT_FOUND: Final = 210
+"""What ssh-keygen ends with where match-principals finds nobody."""
 
 
 def action(wanted: Wanted) -> Callable[[Wanted], int]:
@@ -235,13 +237,13 @@ def _match(wanted: Wanted) -> int:
         names = tuple(signer.principals for signer in _signers(wanted.file).match(wanted.identity or ""))
     except SSHError as error:
         complain(visible(str(error)))
-    return _tell(names)
+    return _tell(names, NOT_FOUND)
 
 
-def _tell(names: tuple[str, ...]) -> int:
+def _tell(names: tuple[str, ...], failed: int = FAILED) -> int:
     if not names:
         complain("No principal matched.")
-        return FAILED
+        return failed
     print("\n".join(map(visible, names)))
     return 0
 

@@ -105,6 +105,8 @@ def dump_public_pem(key: PublicKey, form: str) -> str:
     """
     from cryptography.hazmat.primitives import serialization as s
 
+    if key.application:  # which would be lost
+        raise KeyFormatError(f"unsupported key type {key.label}: PEM has no form for it")
     try:
         handle: Any = s.load_ssh_public_key(key.type.encode() + b" " + base64.b64encode(key.blob))
         old = form == "PEM" and isinstance(handle, rsa.RSAPublicKey)

@@ -102,7 +102,7 @@ def randomart(key: AnyKey | Shown, hash: str = "sha256") -> str:
     drawn[_HEIGHT // 2][_WIDTH // 2] = "S"
     drawn[y][x] = "E"
     title = f"[{key.label} {key.bits}]"
-    lines = [_border(title if len(title) <= _WIDTH else f"[{key.label}]")]
+    lines = [_border((title if len(title) <= _WIDTH else f"[{key.label}]")[: _WIDTH - 1])]
     lines += ["|" + "".join(row) + "|" for row in drawn]
     return "\n".join([*lines, _border(f"[{hash.upper()}]")])
 

@@ -27,8 +27,14 @@ from . import pem
 from .public import MAX_FILE
 
 __all__ = [
-    "CIPHERS", "DEFAULT_ROUNDS", "MAX_ROUNDS", "dump_private_key", "load_private_key", "load_public_half",
-    "private_fields", "private_from_fields",
+    "CIPHERS",
+    "DEFAULT_ROUNDS",
+    "MAX_ROUNDS",
+    "dump_private_key",
+    "load_private_key",
+    "private_fields",
+    "private_from_fields",
+    "public_half",
 ]  # fmt: skip
 
 MAX_ROUNDS: Final = 2048
@@ -61,8 +67,8 @@ def load_private_key(data: bytes, passphrase: Secret | None = None, *, hardware:
     raise KeyFormatError(f"private keys in the format {visible(label)} are not supported")
 
 
-def load_public_half(data: bytes) -> PublicKey:
-    """The public key in a private key's file of OpenSSH's format, which needs no passphrase.
+def public_half(data: bytes) -> bytes:
+    """The blob of the public key in a private key's file of OpenSSH's format, which needs no passphrase.
 
     Raises KeyFormatError, for the other formats as well: what they have of it is encrypted.
     """
@@ -194,19 +200,20 @@ def _parse(data: bytes, passphrase: Secret | None, hardware: bool) -> PrivateKey
         raise KeyFormatError(f"a private key that is cut short or damaged: {error}") from None
 
 
-def _read_head(reader: Reader) -> tuple[str, str, bytes, PublicKey]:
-    """What stands before the private section: cipher, kdf, its options, the public key."""
+def _read_head(reader: Reader) -> tuple[str, str, bytes, bytes]:
+    """What stands before the private section: cipher, kdf, its options, the public key's blob."""
     if reader.take(len(_MAGIC)) != _MAGIC:
         raise KeyFormatError("a private key that does not start with openssh-key-v1")
     cipher, kdf, options, count = reader.name(), reader.name(), reader.string(), reader.uint32()
     if count != 1:
         raise KeyFormatError(f"a file of {count} private keys; it has to hold one")
-    return cipher, kdf, options, PublicKey.from_blob(reader.string())
+    return cipher, kdf, options, reader.string()
 
 
 def _read(data: bytes, passphrase: Secret | None, hardware: bool) -> PrivateKey:
     reader = Reader(data)
-    cipher_name, kdf_name, options, public = _read_head(reader)
+    cipher_name, kdf_name, options, blob = _read_head(reader)
+    public = PublicKey.from_blob(blob)
     if public.type not in SIGNING_TYPES and not hardware:
         raise KeyFormatError(
             f"private keys of type {public.type} are not supported: they sign in their security key",
