@@ -30,7 +30,8 @@ async def reach(
 
     Raises CannotConnect, which names both, and what ended `via`.
     """
-    state("jump", host=host, port=port, user=user, via=f"{via.user}@{via.host}:{via.port}")
+    state("jump", via=f"{via.user}@{via.host}:{via.port}")
+    state("connecting", host=host, address=host, port=port, user=user)
     try:
         io = await via.open_tcp(host, port)
     except ChannelOpenFailed as error:

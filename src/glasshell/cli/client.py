@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..aio.agent import usable
 from ..aio.client import Connection
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from ..aio.forward import Listener
     from ..policy import Policy
     from .dialing import Dialing
+    from .jumps import Jumping, Piping
     from .ssh import Invocation
+
+    Way: TypeAlias = Dialing | Jumping | Piping
 
 __all__ = ["run"]
 
@@ -52,7 +55,7 @@ MAX_BAD_LINES: Final = 5
 SIGNALS: Final = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")
 
 
-async def run(said: Invocation, options: ClientOptions, ready: Callable[[], None], dialing: Dialing) -> int:
+async def run(said: Invocation, options: ClientOptions, ready: Callable[[], None], dialing: Way) -> int:
     """Does it all; `ready` is called when the program runs, or everything is forwarded.
 
     Raises SSHError for what cannot even begin: a log or trace file that cannot be written.
@@ -133,7 +136,7 @@ class Client:
 
     def __init__(
         self, said: Invocation, options: ClientOptions, views: Views, ready: Callable[[], None],
-        dialing: Dialing,
+        dialing: Way,
     ) -> None:  # fmt: skip
         self._said = said
         self._options = options
@@ -149,16 +152,10 @@ class Client:
 
     async def run(self) -> int:
         """The exit status. Errors have been told when this returns; ^C before the session is raised."""
-        loop = asyncio.get_running_loop()
-        self._recorder = Recorder("client", self._views.sinks, loop.time, since=self._dialing.since)
+        self._record()
         self._catch_signals()
         try:
-            self._tell_options()
-            self._dialing.heard_by(self._recorder)
-            self._questions = Questions(self._options, self._views.warn, self._recorder.state)
-            self._trust = self._make_trust(self._questions.host_key)
-            self._host_keys = self._make_host_keys()
-            speculation = self._make_speculation()
+            speculation = await self._begin_way()
             if speculation is None:
                 return await self._attempt(None)
             return await speculation.connect(lambda: self._attempt(speculation))
@@ -167,6 +164,43 @@ class Client:
             return FAILED
         except asyncio.CancelledError:
             return self._killed()
+
+    def _record(self) -> None:
+        clock = asyncio.get_running_loop().time
+        self._recorder = Recorder("client", self._views.sinks, clock, since=self._dialing.since)
+
+    async def _begin_way(self) -> Speculation | None:
+        """Sets everything up for connecting, and passes the jump hosts. Raises SSHError."""
+        self._tell_options()
+        self._dialing.heard_by(self._recorder)
+        self._questions = Questions(self._options, self._views.warn, self._recorder.state)
+        self._trust = self._make_trust(self._questions.host_key)
+        self._host_keys = self._make_host_keys()
+        await self._dialing.begin()
+        return self._make_speculation()
+
+    async def hop(self) -> Connection:
+        """A connection that is logged in, for another to go through. Raises SSHError, which has been told."""
+        self._record()
+        try:
+            speculation = await self._begin_way()
+            if speculation is None:
+                return await self._connect(None)
+            return await speculation.connect(lambda: self._connect(speculation))
+        except SSHError as error:
+            self._tell(error)
+            raise
+
+    async def leave(self, connection: Connection | None) -> None:
+        """Ends a hop; what ended it before is told."""
+        if connection is not None:
+            if connection.error is not None:
+                self._tell(connection.error)
+            await connection.close()
+            if self._host_keys is not None:
+                await self._host_keys.finish()
+        await self._dialing.close()
+        self._views.finish()
 
     async def _attempt(self, speculation: Speculation | None) -> int:
         """All of it, once. Raises SpeculationFailed where nothing was run, and it can be done again."""
@@ -232,7 +266,7 @@ class Client:
 
     def _why(self, error: SSHError) -> Sequence[str]:
         """The explanation in short. After the login only what was refused has one: nothing else was heard."""
-        if self._views.quiet or (self._in_session and not isinstance(error, Refused)):
+        if self._views.quiet or self._dialing.failed or (self._in_session and not isinstance(error, Refused)):
             return ()
         from ..explain.failure import explain
 
@@ -321,6 +355,7 @@ class Client:
         """Asks for the session behind a login that has no answer yet."""
         self._session = self._make_session(connection)
         command, settings = self._program()
+        self._lend_agent(connection)
         self._session.begin(command, **settings)
 
     def _make_session(self, connection: Connection) -> Session:
@@ -338,9 +373,8 @@ class Client:
 
     def _make_login(self, asking: Asking) -> Login:
         options = self._options
-        agent = True if options.identity_agent is None else options.identity_agent
         return Login(
-            options.user, options.hostname.lower(), keys=options.identity_files, agent=usable(agent),
+            options.user, options.hostname.lower(), keys=options.identity_files, agent=usable(self._agent()),
             agent_only=options.identities_only, order=options.methods, asking=asking,
             state=self._recorder.state, tries=options.number_of_password_prompts,
             certificates=options.certificate_file,
@@ -361,7 +395,22 @@ class Client:
             await connection.wait_closed()
             raise connection.failure()
         command, settings = self._program()
+        self._lend_agent(connection)
         return await session.program(command, **settings, ready=self._go)
+
+    def _lend_agent(self, connection: Connection) -> None:
+        """-A, where there is an agent to lend and the server is who it should be."""
+        wanted = self._options.forward_agent
+        if not wanted or connection.forwarded_agent is not None:
+            return
+        if connection.trust.restricted:
+            self._views.warn("Agent forwarding is disabled to avoid man-in-the-middle attacks.")
+            return
+        connection.forward_agent(wanted if isinstance(wanted, str) else self._agent())
+
+    def _agent(self) -> str | bool:
+        said = self._options.identity_agent
+        return True if said is None else said
 
     def _go(self) -> None:
         """Everything is set up."""

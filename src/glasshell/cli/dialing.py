@@ -55,6 +55,12 @@ class Dialing:
             recorder.state_at(time, name, **facts)
         self._told.clear()
 
+    failed: Final = False
+    """Whether it is another host that could not be passed."""
+
+    async def begin(self) -> None:
+        """What comes before the host itself: nothing."""
+
     async def connected(self) -> socket.socket:
         """The first socket, or another. Raises CannotConnect."""
         first, self._first = self._first, None

@@ -25,6 +25,7 @@ from .watching import VIEWS
 
 if TYPE_CHECKING:
     from ..system.accounts import Account
+    from .client import Way
 
 __all__ = ["Invocation", "facts", "main", "parse"]
 
@@ -100,7 +101,8 @@ _NOTHING: Final = _lines()
 FLAGS: Final[dict[str, Flag]] = {
     "4": Flag("", _lines(("AddressFamily", "inet")), "IPv4 only"),
     "6": Flag("", _lines(("AddressFamily", "inet6")), "IPv6 only"),
-    "a": Flag("", _NOTHING, "no forwarding of the agent (there is none)"),
+    "A": Flag("", _lines(("ForwardAgent", "yes")), "programs on the server may use the agent"),
+    "a": Flag("", _lines(("ForwardAgent", "no")), "they may not"),
     "b": Flag("ADDRESS", _value("BindAddress"), "connect from this address"),
     "C": Flag("", _lines(("Compression", "yes")), "compress"),
     "c": Flag("CIPHERS", _value("Ciphers"), "ciphers, in order"),
@@ -110,6 +112,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "f": Flag("", _lines(("ForkAfterAuthentication", "yes"), ("StdinNull", "yes")),
               "go to the background once logged in"),
     "i": Flag("FILE", _identity, "private key"),
+    "J": Flag("HOPS", _value("ProxyJump"), "by these hosts: [user@]host[:port], with commas between"),
     "k": Flag("", _NOTHING, "no forwarding of GSSAPI credentials (there is none)"),
     "L": Flag("FORWARD", _value("LocalForward"), "[bind:]port:host:hostport, listened to here"),
     "l": Flag("USER", _value("User"), "user on the server"),
@@ -166,7 +169,8 @@ def _run(said: Invocation, options: ClientOptions, ready: Callable[[], None]) ->
     async def work() -> int:
         if said.views:  # the times that they show are to be the network's, not those of our loading
             await load()
-        dialing = Dialing(options)
+        by_others = bool(options.proxy_jump or options.proxy_command)
+        dialing = _by_others(said, options) if by_others else Dialing(options)
         try:
             await load()
             from .client import run
@@ -176,6 +180,12 @@ def _run(said: Invocation, options: ClientOptions, ready: Callable[[], None]) ->
             await dialing.close()
 
     return asyncio.run(work())
+
+
+def _by_others(said: Invocation, options: ClientOptions) -> Way:
+    from .jumps import Jumping, Piping
+
+    return Jumping(said, options) if options.proxy_jump else Piping(options)
 
 
 def _help() -> str:

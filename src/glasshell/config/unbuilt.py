@@ -23,7 +23,6 @@ _NONE: Final = ("none", "None", "")
 _REFUSED: Final = "is not supported, and would be overlooked"
 
 CLIENT: Final[dict[str, Unbuilt]] = {
-    "addkeystoagent": Unbuilt(("false",)),
     "bindinterface": Unbuilt(_NONE),
     "casignaturealgorithms": Unbuilt((), refused=True, text=_REFUSED),
     "channeltimeout": Unbuilt(_NONE),
@@ -32,7 +31,6 @@ CLIENT: Final[dict[str, Unbuilt]] = {
     "controlpersist": Unbuilt(),
     "dynamicforward": Unbuilt(()),
     "enableescapecommandline": Unbuilt(),
-    "forwardagent": Unbuilt(),
     "forwardx11": Unbuilt(),
     "gssapiauthentication": Unbuilt(),
     "gssapidelegatecredentials": Unbuilt(),
@@ -41,8 +39,6 @@ CLIENT: Final[dict[str, Unbuilt]] = {
     "localcommand": Unbuilt(_NONE),
     "nohostauthenticationforlocalhost": Unbuilt(),
     "pkcs11provider": Unbuilt(_NONE),
-    "proxycommand": Unbuilt(_NONE, refused=True, text="is not supported yet"),
-    "proxyjump": Unbuilt(_NONE, refused=True, text="is not supported yet"),
     "revokedhostkeys": Unbuilt(_NONE, refused=True, text=_REFUSED),
     "tunnel": Unbuilt(("false",)),
     "verifyhostkeydns": Unbuilt(("false",)),

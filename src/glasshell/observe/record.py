@@ -112,8 +112,9 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "resolved": ("the addresses of a host name", "host addresses"),
     "connecting": ("TCP connect begins", "host address port user"),
     "jump": (
-        "the host is connected from a server, through the connection to that one: `via` is USER@HOST:PORT",
-        "host port user via",
+        "the host is reached by another: `via` is USER@HOST:PORT of a server that connects to it, through the"
+        " connection to that one, or a command (ProxyCommand)",
+        "via",
     ),
     "connected": ("TCP connect is done", "address port local_address local_port"),
     "speculation": (

@@ -75,6 +75,8 @@ class Story:
     hostbound: bool = False
     ahead: bool = False
     """Whether the client may connect once more, without what it sent ahead: no end is an error until then."""
+    proxied: bool = False
+    """Whether the host is reached by another."""
     finished: bool = False
     """Whether the client's session has ended and its channel is closed: who hangs up then is all one."""
     errors: list[str] = field(default_factory=list)

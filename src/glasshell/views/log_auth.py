@@ -149,7 +149,8 @@ class AuthLines:
         if story.role == "server":
             yield debug1("Entering interactive session for SSH2.")
             return
-        where = f"{story.host or story.address} ([{story.address}]:{story.port})"
+        way = "via proxy" if story.proxied else f"[{story.address}]:{story.port}"
+        where = f"{story.host or story.address} ({way})"
         yield verbose(f'Authenticated to {where} using "{f.get("method")}".')
 
     # --- the server

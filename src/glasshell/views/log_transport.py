@@ -101,6 +101,7 @@ class TransportLines:
             "config_applied": self.config_applied,
             "identity_file": self.identity_file,
             "resolving": self.resolving,
+            "jump": self.jump,
             "connecting": self.connecting,
             "connected": lambda f: (debug1("Connection established."),),
             "connect_failed": self.connect_failed,
@@ -144,6 +145,10 @@ class TransportLines:
         host = text_of(f.get("host"))
         yield debug2(f'resolving "{host}" port {f.get("port")}')
         yield debug3(f"resolve_host: lookup {host}:{f.get('port')}")
+
+    def jump(self, f: Any) -> Lines:
+        self.story.proxied = True
+        yield debug1(f"Going by {text_of(f.get('via'))}")
 
     def connecting(self, f: Any) -> Lines:
         story = self.story

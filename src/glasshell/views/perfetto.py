@@ -27,7 +27,7 @@ LAYERS: Final = {"tcp": 2, "transport": 3, "kex": 4, "auth": 5, "connection": 6}
 """The thread of each layer; a channel's is FIRST_CHANNEL and its number."""
 PLACES: Final = {
     "resolving": "tcp", "resolved": "tcp", "connecting": "tcp", "connected": "tcp", "connect_failed": "tcp",
-    "accepted": "tcp", "eof": "tcp", "closed": "tcp", "negotiated": "kex", "host_key": "kex",
+    "jump": "tcp", "accepted": "tcp", "eof": "tcp", "closed": "tcp", "negotiated": "kex", "host_key": "kex",
     "host_key_verdict": "kex", "kex_started": "kex", "kex_done": "kex", "keys_installed": "kex",
 }  # fmt: skip
 """The layer of a state, where its name does not begin with it."""

@@ -140,6 +140,7 @@ def _ahead(f: Mapping[str, Any]) -> str:
 STATES: Final[dict[str, tuple[str, str, bool | None, _Told]]] = {
     "resolving": ("tcp", "name looked up", None, _fields("host")),
     "resolved": ("tcp", "name found", None, _fields("addresses")),
+    "jump": ("tcp", "by another host", None, _fields("via")),
     "connecting": ("tcp", "connect begun", True, _place),
     "connected": ("tcp", "connect done", False, _place),
     "connect_failed": ("tcp", "connect failed", False, _fields("address", "error")),
