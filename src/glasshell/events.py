@@ -178,7 +178,7 @@ class HostbasedMethod:
     Its signature comes by SignatureNeeded. `algorithms` limits and orders them; empty: all that fit.
     """
 
-    key: PublicKey
+    key: AnyKey
     host: str
     user: str
     source: str = ""
@@ -380,7 +380,7 @@ class HostbasedOffered(Question):
     """
 
     user: str
-    key: PublicKey
+    key: AnyKey
     algorithm: str
     host: str
     client_user: str

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..crypto.signatures import PublicKey
-from ..events import Prompts, Verdict
+from ..events import Prompts, Question, Verdict
 from ..keys.public import AnyKey
 from ..values import slotted
 from ..wire import Secret
@@ -53,7 +53,8 @@ class Gatekeeper:
     """
 
     methods: tuple[str, ...] = ("publickey",)
-    """What the server offers to log in with: publickey, password, keyboard-interactive."""
+    """What the server offers to log in with: publickey, password, keyboard-interactive, and with `other`
+    hostbased and gssapi-with-mic."""
     banner: str = ""
     """Shown before the login (RFC 4252 §5.4)."""
     empty_passwords: bool = False
@@ -83,6 +84,11 @@ class Gatekeeper:
 
     async def answers(self, user: str, answers: Sequence[Secret], peer: Peer) -> Answer | Prompts:
         """The answers to the last prompts: more prompts, or a verdict."""
+        return False
+
+    async def other(self, question: Question, peer: Peer) -> Any:
+        """HostbasedOffered, or a question of gssapi-with-mic: GssapiStarted, GssapiTokenOffered,
+        GssapiMicOffered. The answer is what that says, or a bool."""
         return False
 
     async def done(self, user: str, grants: Sequence[Any], peer: Peer) -> Answer:

@@ -27,6 +27,10 @@ from ..events import (
     ChannelOffered,
     Event,
     GlobalRequested,
+    GssapiMicOffered,
+    GssapiStarted,
+    GssapiTokenOffered,
+    HostbasedOffered,
     HostKeySignatureNeeded,
     InteractiveAnswered,
     InteractiveStarted,
@@ -72,6 +76,7 @@ __all__ = ["Server", "ServerConnection", "serve"]
 
 _JUDGED: Final = (
     NoneOffered, KeyOffered, PasswordOffered, InteractiveStarted, InteractiveAnswered, LoginDone,
+    HostbasedOffered, GssapiStarted, GssapiTokenOffered, GssapiMicOffered,
 )  # fmt: skip
 
 Sinks: TypeAlias = Callable[[Peer], Sequence[Sink]]
@@ -167,6 +172,8 @@ class ServerConnection(Endpoint):
                 return gate.answers(user, answers, peer)
             case LoginDone(user=user, grants=grants):
                 return gate.done(user, grants, peer)
+            case HostbasedOffered() | GssapiStarted() | GssapiTokenOffered() | GssapiMicOffered():
+                return gate.other(question, peer)
         raise UsageError(f"{type(question).__name__} is no question about a login")
 
     def _sign(self, question: HostKeySignatureNeeded) -> None:

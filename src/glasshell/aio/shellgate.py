@@ -22,7 +22,7 @@ from ..auth.methods import METHODS, NONE
 from ..auth.steps import Step
 from ..config.options import ServerOptions
 from ..errors import KeyFormatError
-from ..events import Prompts, Verdict
+from ..events import GssapiTurn, HostbasedOffered, Prompts, Verdict
 from ..keys.authorized_keys import Permissions
 from ..keys.public import AnyKey
 from ..messages.connection import Mode
@@ -39,7 +39,7 @@ from ..system.files import read_regular, remove_private, write_private
 from ..wire import Secret, visible
 from .gatekeeper import Gatekeeper, LoggedIn, Peer
 from .process import Terminal
-from .ways import Admission, Candidate, Outcome, Passed, Rules, Way
+from .ways import Admission, Candidate, More, Outcome, Passed, Rules, Way
 
 if TYPE_CHECKING:
     import socket
@@ -131,14 +131,18 @@ class AccountGatekeeper(Gatekeeper):
         )
 
     async def interactive(self, user: str, submethods: str, peer: Peer) -> Verdict | Prompts:
-        return await self._judge(
+        return _no_more(await self._judge(
             "keyboard-interactive", user, peer, lambda way, who: way.interactive(who, submethods)
-        )
+        ))  # fmt: skip
 
     async def answers(self, user: str, answers: Sequence[Secret], peer: Peer) -> Verdict | Prompts:
-        return await self._judge(
+        return _no_more(await self._judge(
             "keyboard-interactive", user, peer, lambda way, who: way.answers(who, answers)
-        )
+        ))  # fmt: skip
+
+    async def other(self, question: Any, peer: Peer) -> Any:
+        method = "hostbased" if isinstance(question, HostbasedOffered) else "gssapi-with-mic"
+        return await self._judge(method, question.user, peer, lambda way, who: way.other(who, question))
 
     async def done(self, user: str, grants: Sequence[Any], peer: Peer) -> Verdict:
         who = self._candidate(user, peer)
@@ -150,15 +154,15 @@ class AccountGatekeeper(Gatekeeper):
         return Verdict(True)
 
     async def _judge(
-        self, method: str, user: str, peer: Peer, ask: Callable[[Way, Candidate], Awaitable[Outcome]]
-    ) -> Verdict | Prompts:
+        self, method: str, user: str, peer: Peer, ask: Callable[[Way, Candidate], Awaitable[Outcome | More]]
+    ) -> Verdict | Prompts | More:
         """Asks the way of `method`; its yes is one step of those wanted, for an account that may log in."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         who = self._candidate(user, peer)
         rules, passed = self._rules, tuple(admission.step for admission in who.passed)
         outcome = await ask(self.way(method), who) if rules.allows(method, passed) else None
-        if isinstance(outcome, Prompts):
+        if isinstance(outcome, Prompts | bytes | GssapiTurn):
             return outcome
         admission = self._admit(who, method, outcome) if outcome is not None else None
         if outcome is None or admission is None:
@@ -281,6 +285,13 @@ class AccountGatekeeper(Gatekeeper):
         account = self.account(login)
         return account.uid, account.gid
 
+    def environment(self, account: Account) -> dict[str, str]:
+        """What the ways of this login add to the environment of its programs."""
+        added: dict[str, str] = {}
+        for way in self._ways.values():
+            added |= way.environment(account)
+        return added
+
     def account(self, login: LoggedIn) -> Account:
         """The account of a login."""
         return _admission(login.grants[0]).account
@@ -394,5 +405,9 @@ def _admission(grant: object) -> Admission:
     return grant
 
 
-def _only_verdict(answer: Verdict | Prompts) -> Verdict:
+def _no_more(answer: Verdict | Prompts | More) -> Verdict | Prompts:
+    return answer if isinstance(answer, Verdict | Prompts) else Verdict(False)
+
+
+def _only_verdict(answer: Verdict | Prompts | More) -> Verdict:
     return answer if isinstance(answer, Verdict) else Verdict(False)

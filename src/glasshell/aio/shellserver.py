@@ -70,6 +70,7 @@ class _Program:
         self._options = gate.options_of(session.login)
         self._account = account
         self._terminal = gate.take_terminal(session)
+        self._ways = gate.environment(account)
         self._pam = gate.pam_session()
         self._message = gate.pam_message()
         permissions = gate.permissions(session.login)
@@ -141,6 +142,7 @@ class _Program:
         environment = {**session.env, **base_environment(self._account)}
         if session.terminal is not None:
             environment["TERM"] = session.terminal.term
+        environment |= self._ways
         environment |= dict(reversed(self._key_environment))  # of two, the first key line counts
         environment |= self._options.set_env
         environment["SSH_CLIENT"] = f"{peer.address} {peer.port} {peer.local_port}"

@@ -13,7 +13,7 @@ from ..auth.methods import METHODS, NONE
 from ..auth.steps import Step, Steps, read_lists
 from ..config.options import ServerOptions
 from ..errors import ConfigError
-from ..events import Prompts
+from ..events import GssapiTurn, Prompts, Question
 from ..keys.authorized_keys import Permissions
 from ..keys.public import AnyKey
 from ..system.accounts import Account, is_root
@@ -69,6 +69,9 @@ class Admission:
 Outcome: TypeAlias = Passed | Prompts | None
 """Yes, one more round of prompts, or no."""
 
+More: TypeAlias = bytes | GssapiTurn
+"""What a way says in between to questions of `other`, that is neither yes nor no."""
+
 
 @slotted(frozen=True)
 class Candidate:
@@ -116,6 +119,10 @@ class Way:
         """The answers to the prompts of the last round."""
         return None
 
+    async def other(self, who: Candidate, question: Question) -> Outcome | More:
+        """A question of hostbased or gssapi-with-mic: see `Gatekeeper.other`."""
+        return None
+
     async def confirm(self, who: Candidate) -> str:
         """All steps are done, signatures checked: why the account may not log in all the same, or nothing.
 
@@ -129,6 +136,10 @@ class Way:
     """What programs are started by, where the way holds a session for them."""
     message: str = ""
     """What is shown at the beginning of a session on a terminal."""
+
+    def environment(self, account: Account) -> dict[str, str]:
+        """What the way adds to the environment of a program that the login starts."""
+        return {}
 
     def over(self) -> None:
         """The connection is over."""
@@ -184,4 +195,12 @@ def enabled_ways(options: ServerOptions) -> dict[str, type[Way]]:
         from .passwords import ways as by_password
 
         ways |= by_password(options)
+    if options.hostbased_authentication:
+        from .hostway import HostWay
+
+        ways[HostWay.method] = HostWay
+    if options.gssapi_authentication:
+        from .gssway import GssapiWay
+
+        ways[GssapiWay.method] = GssapiWay
     return ways

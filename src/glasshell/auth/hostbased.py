@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError
 from ..events import HostbasedMethod
+from ..keys.public import AnyKey, read_key
 from ..messages.auth import HostbasedRequest, UserauthRequest
 from ..policy import Policy
 from ..values import replace
@@ -33,21 +33,21 @@ def data_to_sign(session_id: bytes, request: UserauthRequest) -> bytes:
     return string(session_id) + empty.encode()[: -len(string(b""))]
 
 
-def algorithm_for(key: PublicKey, allowed: tuple[str, ...], min_rsa_bits: int) -> str | None:
+def algorithm_for(key: AnyKey, allowed: tuple[str, ...], min_rsa_bits: int) -> str | None:
     """The first of `allowed` that fits `key`."""
-    if key.type == "ssh-rsa" and key.bits < min_rsa_bits:
+    if key.plain.type == "ssh-rsa" and key.bits < min_rsa_bits:
         return None
     return next((name for name in allowed if name in key.algorithms), None)
 
 
-def read_host_key(body: HostbasedRequest, policy: Policy) -> PublicKey | None:
+def read_host_key(body: HostbasedRequest, policy: Policy) -> AnyKey | None:
     """The client's host key, or None where policy or the blob itself is against it; an algorithm that is not
     allowed is refused before its blob is parsed."""
     allowed = policy.hostbased_algorithms or policy.pubkey_algorithms
     if body.algorithm not in allowed:
         return None
     try:
-        key = PublicKey.from_blob(body.host_key, prove=False)
+        key = read_key(body.host_key, prove=False)
     except KeyFormatError:
         return None
     return key if algorithm_for(key, (body.algorithm,), policy.min_rsa_bits) else None

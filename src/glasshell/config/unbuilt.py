@@ -54,8 +54,6 @@ SERVER: Final[dict[str, Unbuilt]] = {
     # What stays off
     "allowstreamlocalforwarding": Unbuilt(text="is not supported: it stays off"),
     "channeltimeout": Unbuilt(_NONE),
-    "gssapiauthentication": Unbuilt(text="is not supported: it stays off"),
-    "hostbasedauthentication": Unbuilt(text="is not supported: it stays off"),
     "hostcertificate": Unbuilt(_NONE),
     "hostkeyagent": Unbuilt(_NONE),
     "kerberosauthentication": Unbuilt(text="is not supported: it stays off"),
