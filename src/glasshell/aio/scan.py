@@ -31,7 +31,7 @@ from .dial import dial
 from .recorder import new_hub
 from .tasks import deadline
 
-__all__ = ["scan"]
+__all__ = ["Looking", "scan"]
 
 SMALL: Final = (1024, 1024, 8192)
 """The group that is asked for: the smallest there is, 1024 bits or more (RFC 4419 §3)."""
@@ -46,15 +46,16 @@ async def scan(
     host: str, port: int, *, seconds: float = 10.0, family: int = 0, told: Callable[[str], None]
 ) -> Offer:
     """Everything that `host` offers. `told` hears what could not be seen. Raises SSHError."""
-    looking = _Looking(host, port, seconds, family)
-    story, first = await looking.key_exchange(None)
+    looking = Looking(host, port, seconds, family)
+    story, shown = await looking.key_exchange()
+    first = _host_key(shown)
     server = story.opening.server_kex
     if server is None:
         raise looking.failure or UsageError(f"{host} port {port} sent no KEXINIT")
     keys = [first] if first else []
     for algorithm in _others(server, first):
         try:
-            _, key = await looking.key_exchange(algorithm)
+            key = _host_key((await looking.key_exchange(algorithm))[1])
         except SSHError as error:
             told(f"the host key for {algorithm}: {error}")
         else:
@@ -82,8 +83,8 @@ def _others(server: KexInit, first: HostKey | None) -> list[str]:
     return found
 
 
-class _Looking:
-    """Connections to one server, one after another."""
+class Looking:
+    """Connections to one server, each as far as its host key. `failure` is what the last one ended with."""
 
     def __init__(self, host: str, port: int, seconds: float, family: int) -> None:
         self._host, self._port, self._seconds, self._family = host, port, seconds, family
@@ -94,13 +95,14 @@ class _Looking:
         sock = await dial(self._host, self._port, family=self._family, state=state)
         return await asyncio.open_connection(sock=sock)
 
-    async def key_exchange(self, algorithm: str | None) -> tuple[Story, HostKey | None]:
-        """One key exchange up to the host key, of one `algorithm` or of the server's choice."""
+    async def key_exchange(self, *algorithms: str) -> tuple[Story, bytes]:
+        """One key exchange up to the host key, by one of the `algorithms` or by the server's choice: what was
+        said, and the blob of the key, empty where there was none, of whatever size it is. Raises SSHError."""
         story, clock = Story(), asyncio.get_running_loop().time
-        shown: list[HostKey] = []
-        sinks: tuple[Sink, ...] = (story, lambda record: _host_key(record, shown))
+        shown: list[bytes] = []
+        sinks: tuple[Sink, ...] = (story, lambda record: _note(record, shown))
         hub = new_hub("client", sinks, clock)
-        policy = _policy(algorithm)
+        policy = _policy(algorithms)
         async with deadline(self._seconds, f"looking at {self._host} port {self._port}"):
             reader, writer = await self.open(hub.state)
             try:
@@ -109,7 +111,7 @@ class _Looking:
                 await self._talk(core, reader, writer)
             finally:
                 writer.close()
-        return story, shown[0] if shown else None
+        return story, shown[0] if shown else b""
 
     async def _talk(
         self, core: ClientProtocol, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -134,29 +136,36 @@ class _Looking:
                 core.receive_eof(clock())
 
 
-def _policy(algorithm: str | None) -> Policy:
+def _policy(algorithms: tuple[str, ...]) -> Policy:
     """A client that takes everything that is built here."""
-    host_keys = (algorithm,) if algorithm else names(Kind.HOST_KEY)
     return Policy.client(
-        kex=names(Kind.KEX), host_key_algorithms=host_keys, ciphers=names(Kind.CIPHER),
-        macs=names(Kind.MAC), compression=("none", "zlib@openssh.com"), allow_terrapin=True, login_grace=0,
+        kex=names(Kind.KEX), host_key_algorithms=algorithms or names(Kind.HOST_KEY),
+        ciphers=names(Kind.CIPHER), macs=names(Kind.MAC), compression=("none", "zlib@openssh.com"),
+        allow_terrapin=True, login_grace=0,
     )  # fmt: skip
 
 
-def _host_key(record: Record, shown: list[HostKey]) -> None:
-    """The key in a server's reply, whatever its kind and size: keys too short to be used are the news."""
+def _note(record: Record, shown: list[bytes]) -> None:
+    """Takes down the key in a server's reply."""
     if not isinstance(record, MessageRecord) or record.sent or record.number not in KEX_REPLY or shown:
         return
     try:
         message: Any = decode(record.payload, record.context)
-        blob = bytes(message.host_key)
+        shown.append(bytes(message.host_key))
+    except (MalformedMessage, AttributeError):
+        return
+
+
+def _host_key(blob: bytes) -> HostKey | None:
+    """What a key is, whatever its kind and size: keys too short to be used are the news."""
+    try:
         reader = Reader(blob)
         kind = reader.name()
         bits = _bits(kind, reader)
-    except (MalformedMessage, AttributeError):
-        return
+    except MalformedMessage:
+        return None
     digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
-    shown.append(HostKey(kind, bits, f"SHA256:{digest}"))
+    return HostKey(kind, bits, f"SHA256:{digest}")
 
 
 def _bits(kind: str, reader: Reader) -> int:
@@ -170,7 +179,7 @@ def _bits(kind: str, reader: Reader) -> int:
     return int(curve) if curve.isdecimal() else 256 if "ed25519" in kind else 0
 
 
-async def _group(looking: _Looking, server: KexInit, told: Callable[[str], None]) -> int:
+async def _group(looking: Looking, server: KexInit, told: Callable[[str], None]) -> int:
     """The smallest group of a server that exchanges groups, in bits; 0 where it does not, or none came."""
     offered = [n for n in server.kex_algorithms if n.startswith("diffie-hellman-group-exchange-")]
     if not offered:

@@ -268,7 +268,7 @@ def _about_keys(actions: set[str]) -> Callable[[Wanted], int]:
 
         return show_certificates
     shown: dict[str, Callable[[Wanted], int]] = {
-        "l": show.fingerprints, "B": show.fingerprints, "p": show.change_passphrase, "c": show.change_comment,
+        "l": show.show, "B": show.show, "p": show.change_passphrase, "c": show.change_comment,
         "e": show.export, "i": show.convert, "y": show.public, "r": show.records,
     }  # fmt: skip
     for letter, act in shown.items():

@@ -10,13 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..crypto.signatures import PrivateKey
+from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import ConfigError, KeyFormatError, UsageError
 from ..keys.convert import dump_public_pem, dump_rfc4716, load_public_pem, load_rfc4716
 from ..keys.fingerprint import Shown, bubblebabble, fingerprint, randomart
 from ..keys.openssh import load_private_key, public_half
 from ..keys.pem import dump_pem
 from ..keys.public import AnyKey, as_text, decode_blob, dump_public_key, split_word
+from ..keys.sshfp import HASHES, fingerprints, zone_line
 from ..wire import visible
 from .keygen import TYPES, Wanted
 from .keygen_files import (
@@ -33,7 +34,7 @@ from .keygen_files import (
 )
 from .keygen_make import default_comment, packed
 
-__all__ = ["change_comment", "change_passphrase", "convert", "export", "fingerprints", "public", "records"]
+__all__ = ["change_comment", "change_passphrase", "convert", "export", "public", "records", "show"]
 
 
 def _asked(wanted: Wanted) -> Path:
@@ -51,7 +52,7 @@ def _usual(wanted: Wanted) -> Path:
 # ---- -l, -B
 
 
-def fingerprints(wanted: Wanted) -> int:
+def show(wanted: Wanted) -> int:
     """One line for each key of a file: of keys, of known hosts, of authorized keys, or a private one."""
     path = _asked(wanted)
     data = read(path, 64 << 20)
@@ -178,23 +179,17 @@ def convert(wanted: Wanted) -> int:
 
 # ---- -r
 
-_SSHFP: Final = {
-    "ssh-rsa": 1, "ecdsa-sha2-nistp256": 3, "ecdsa-sha2-nistp384": 3, "ecdsa-sha2-nistp521": 3,
-    "ssh-ed25519": 4,
-}  # fmt: skip
-"""Numbers of key types (RFC 4255 §3.1.1, 6594, 7479)."""
-
 
 def records(wanted: Wanted) -> int:
     """SSHFP records (RFC 4255), of the key in -f or of all host keys here."""
-    hashes = {"sha1": 1, "sha256": 2}
+    hashes = set(HASHES.values())
     for option in wanted.options:
         name = option.removeprefix("hashalg=")
         if name == option:
             raise UsageError(f'Invalid option "{visible(option)}"')
-        if name not in hashes:
+        if name not in HASHES:
             raise UsageError("Unsupported hash algorithm")
-        hashes = {name: hashes[name]}
+        hashes = {HASHES[name]}
     paths = [Path(f"/etc/ssh/ssh_host_{name}_key.pub") for name in ("rsa", "ecdsa", "ed25519")]
     paths = [Path(wanted.file)] if wanted.file else [path for path in paths if path.exists()]
     if not paths:
@@ -203,16 +198,12 @@ def records(wanted: Wanted) -> int:
         if not path.exists():
             raise ConfigError(f"{path}: {os.strerror(2)}")
         key = read_public(path)[0]
-        kind = _SSHFP.get(key.type)
-        for name, number in hashes.items():
-            if kind is None:
-                complain("unsupported algorithm")
-                break
-            digest = hashlib.new(name, key.blob, usedforsecurity=False).digest()
-            if "g" in wanted.actions:
-                print(f"{wanted.host} IN TYPE44 \\# {2 + len(digest)} {kind:02x} {number:02x} {digest.hex()}")
-            else:
-                print(f"{wanted.host} IN SSHFP {kind} {number} {digest.hex()}")
+        made = fingerprints(key) if isinstance(key, PublicKey) else ()
+        for record in made:
+            if record.hash in hashes:
+                print(zone_line(wanted.host, record, generic="g" in wanted.actions))
+        if not made:
+            complain("unsupported algorithm")
     return 0
 
 

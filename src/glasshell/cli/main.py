@@ -15,7 +15,8 @@ from typing import Final
 COMMANDS: Final = {
     "ssh": "log in to a server, or run a command there",
     "sshd": "serve logins",
-    "keygen": "make, show and change keys",
+    "keygen": "keys, certificates, signatures, and lists of them",
+    "keyscan": "the host keys of servers",
     "agent": "hold keys for ssh, and sign with them",
     "add": "give keys to an agent, list them and take them back",
     "inspect": "the SSH connections of a capture file, decrypted where there are keys",

@@ -10,10 +10,13 @@ from typing import Final
 from ..crypto.signatures import PublicKey
 from ..values import slotted
 
-__all__ = ["Fingerprint", "algorithm_of", "fingerprints", "matches"]
+__all__ = ["HASHES", "Fingerprint", "algorithm_of", "fingerprints", "matches", "zone_line"]
 
 _ALGORITHMS: Final = {"ssh-rsa": 1, "ecdsa": 3, "ssh-ed25519": 4}
 _HASHES: Final = {1: "sha1", 2: "sha256"}
+
+HASHES: Final = {name: number for number, name in _HASHES.items()}
+"""The hashes of records, with their numbers."""
 
 
 @slotted(frozen=True)
@@ -38,6 +41,14 @@ def fingerprints(key: PublicKey) -> tuple[Fingerprint, ...]:
         for code, name in _HASHES.items()
         if number
     )
+
+
+def zone_line(name: str, record: Fingerprint, *, generic: bool = False) -> str:
+    """A record as a line of a zone file; `generic` for name servers that do not know the type (RFC 3597)."""
+    if generic:
+        size = 2 + len(record.digest)
+        return f"{name} IN TYPE44 \\# {size} {record.algorithm:02x} {record.hash:02x} {record.digest.hex()}"
+    return f"{name} IN SSHFP {record.algorithm} {record.hash} {record.digest.hex()}"
 
 
 def matches(key: PublicKey, records: Iterable[Fingerprint]) -> bool:
