@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getopt
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..config.parse import Line, parse_option
-from ..config.ssh_config import ClientOptions, Facts, load, option
+from ..config.ssh_config import ClientOptions, Facts, option, read
 from ..errors import ConfigError, UsageError
 from ..values import field, slotted
 from ..wire import visible
@@ -43,6 +44,7 @@ class Invocation:
     views: list[tuple[str, str]] = field(default_factory=list)
     verbosity: int = 0
     terminal: int = 0
+    show: bool = False
 
 
 Act = Callable[[Invocation, str], None]
@@ -66,6 +68,10 @@ def _value(keyword: str) -> Act:
 
 def _store(name: str) -> Act:
     return lambda said, value: setattr(said, name, value)
+
+
+def _store_true(name: str) -> Act:
+    return lambda said, _: setattr(said, name, True)
 
 
 def _watch(flag: str) -> Act:
@@ -104,16 +110,23 @@ FLAGS: Final[dict[str, Flag]] = {
     "A": Flag("", _lines(("ForwardAgent", "yes")), "programs on the server may use the agent"),
     "a": Flag("", _lines(("ForwardAgent", "no")), "they may not"),
     "b": Flag("ADDRESS", _value("BindAddress"), "connect from this address"),
+    "B": Flag("INTERFACE", _value("BindInterface"), "connect from this interface"),
     "C": Flag("", _lines(("Compression", "yes")), "compress"),
     "c": Flag("CIPHERS", _value("Ciphers"), "ciphers, in order"),
+    "D": Flag("FORWARD", _value("DynamicForward"), "[bind:]port, a SOCKS proxy through the server"),
     "E": Flag("FILE", _store("log_file"), "append the log to FILE"),
     "e": Flag("CHAR", _value("EscapeChar"), "escape character, or none"),
     "F": Flag("FILE", _store("config"), "configuration file, or none"),
     "f": Flag("", _lines(("ForkAfterAuthentication", "yes"), ("StdinNull", "yes")),
               "go to the background once logged in"),
+    "G": Flag("", _store_true("show"), "show the configuration for the host, and exit"),
+    "g": Flag("", _lines(("GatewayPorts", "yes")), "others may connect to forwarded ports"),
+    "I": Flag("PKCS11", _value("PKCS11Provider"), "a PKCS#11 library: give it to the agent"),
     "i": Flag("FILE", _identity, "private key"),
     "J": Flag("HOPS", _value("ProxyJump"), "by these hosts: [user@]host[:port], with commas between"),
-    "k": Flag("", _NOTHING, "no forwarding of GSSAPI credentials (there is none)"),
+    "K": Flag("", _lines(("GSSAPIAuthentication", "yes"), ("GSSAPIDelegateCredentials", "yes")),
+              "log in by GSSAPI, and forward its credentials"),
+    "k": Flag("", _lines(("GSSAPIDelegateCredentials", "no")), "no forwarding of GSSAPI credentials"),
     "L": Flag("FORWARD", _value("LocalForward"), "[bind:]port:host:hostport, listened to here"),
     "l": Flag("USER", _value("User"), "user on the server"),
     "m": Flag("MACS", _value("MACs"), "MACs, in order"),
@@ -121,6 +134,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "n": Flag("", _lines(("StdinNull", "yes")), "standard input is /dev/null"),
     "o": Flag("KEYWORD=VALUE", lambda said, value: said.lines.append(parse_option(value)),
               "an option of ssh_config(5)"),
+    "P": Flag("TAG", _value("Tag"), "the tag that Match tagged asks for"),
     "p": Flag("PORT", _value("Port"), "port"),
     "q": Flag("", _lines(("LogLevel", "QUIET")), "say nothing, not even errors"),
     "R": Flag("FORWARD", _value("RemoteForward"), "[bind:]port:host:hostport, listened to there"),
@@ -129,7 +143,9 @@ FLAGS: Final[dict[str, Flag]] = {
     "t": Flag("", _count("terminal"), "a terminal; -tt even where there is none here"),
     "v": Flag("", _count("verbosity"), "tell what happens; -vv and -vvv tell more"),
     "W": Flag("HOST:PORT", _stdio_forward, "connect standard input and output to HOST, through the server"),
-    "x": Flag("", _NOTHING, "no forwarding of X11 (there is none)"),
+    "X": Flag("", _lines(("ForwardX11", "yes")), "forward X11 (there is none)"),
+    "x": Flag("", _lines(("ForwardX11", "no")), "no forwarding of X11"),
+    "Y": Flag("", _lines(("ForwardX11", "yes"), ("ForwardX11Trusted", "yes")), "forward X11, trusted"),
     **{view.flag: Flag(view.value, _watch(view.flag), view.about) for view in VIEWS},
 }  # fmt: skip
 """The letters of ssh(1), and what is our own."""
@@ -152,13 +168,26 @@ def main(arguments: Sequence[str]) -> int:
 
     open_missing()
     said = parse(arguments)
-    options = load(
-        said.host, facts(), command_line=said.lines, file=said.config, command=said.command or ""
-    )
+    reading = read(
+        said.host, facts(), command_line=said.lines, file=said.config, command=said.command or "",
+        obey=not said.show,
+    )  # fmt: skip
+    options = reading.options()
     _check(said, options)
+    if said.show:
+        return _show(options)
     if options.fork:
         return _in_background(lambda ready: _run(said, options, ready))
     return _run(said, options, lambda: None)
+
+
+def _show(options: ClientOptions) -> int:
+    """-G: what holds for the host, as OpenSSH prints it."""
+    from ..config.show import show_client
+
+    for line in show_client(options):
+        print(line)
+    return 0
 
 
 def _run(said: Invocation, options: ClientOptions, ready: Callable[[], None]) -> int:
@@ -335,12 +364,21 @@ def _read(path: str, *, private: bool) -> bytes:
     """A configuration file; the user's own must be writable by nobody else, as it says whom to trust."""
     from ..config.parse import MAX_FILE
 
-    with Path(path).open("rb") as file:
-        if private and os.name == "posix":
-            status = os.fstat(file.fileno())
-            if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
-                name = visible(path)
-                raise ConfigError(f"Bad owner or permissions on {name}", hint=f"chmod 600 {name}")
+    if path == os.devnull:
+        return b""
+    if path.startswith("/dev/fd/"):  # what a shell made for us alone: -F <(...)
+        with Path(path).open("rb") as given:
+            return given.read(MAX_FILE + 1)
+    # A FIFO that nobody writes to would otherwise be waited for.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{visible(path)} is not a regular file")
+        others = private and os.name == "posix"
+        if others and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
+            name = visible(path)
+            raise ConfigError(f"Bad owner or permissions on {name}", hint=f"chmod 600 {name}")
         return file.read(MAX_FILE + 1)
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ConfigError, SSHError, UsageError
 from ..wire import visible
 from . import serving
+from .sshd_show import places, show
 from .watching import (
     Scope,
     add_flags,
@@ -91,6 +92,10 @@ def parser() -> argparse.ArgumentParser:
         help="serve with N processes; limits, status socket (FILE.1 and so on) and metrics (PORT+1 and so on)"
         " are each one's own")
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
+    add("-T", dest="show", action="store_true", help="check both, show the configuration, and exit")
+    add("-G", dest="dump", action="store_true", help="show the configuration, and exit")
+    add("-C", dest="login", metavar="KEY=VALUE,...", action="append", default=[],
+        help="with -T and -G: for a login of user=, addr=, host=, laddr=, lport=, or of an invalid-user")
     add_flags(made)
     serving.add_flags(made)
     return made  # fmt: skip
@@ -106,8 +111,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; its exit status. Raises ConfigError before there is a log to say it in."""
     arguments = parser().parse_args(argv)
     log = None
+    if arguments.login and not (arguments.show or arguments.dump):
+        raise UsageError("Config test connection parameter (-C) provided without test mode (-T)")
     try:
         config = _configure(arguments)
+        if arguments.dump:
+            return show(arguments, config)
         log = _Log(arguments, config.options.log_level)
         return _Daemon(arguments, config, log).run()
     except SSHError as error:
@@ -140,13 +149,13 @@ def _configure(arguments: argparse.Namespace) -> ServerConfig:
     defaults = ServerOptions()
     if path is None:
         defaults = ServerOptions(ports=(USER_PORT,), subsystems={"sftp": INTERNAL_SFTP})
-    elif path != "none":
+    elif path not in ("none", os.devnull):
         try:
             read = read_file(path, read_regular, find_files, base=str(Path(SYSTEM_FILE).parent))
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror or error}") from None
         lines += [line for line in read if not (arguments.ports and line.keyword == "port")]
-    return sshd_config.load(lines, options=defaults)
+    return sshd_config.load(lines, options=defaults, obey=not (arguments.dump or arguments.show))
 
 
 def _host_keys(config: ServerConfig, warn: Callable[[str], None]) -> list[PrivateKey]:
@@ -186,8 +195,9 @@ class _Log:
                 return Path(arguments.log_file).open("a", buffering=1, encoding="utf-8", newline="").write
             except OSError as error:
                 raise ConfigError(f"log file {arguments.log_file}: {error.strerror or error}") from None
+        tested = arguments.test or arguments.show
         foreground = (arguments.foreground or self.debug) and not arguments.inetd
-        return sys.stderr.write if foreground or arguments.stderr or arguments.test else _syslog()
+        return sys.stderr.write if foreground or arguments.stderr or tested else _syslog()
 
     def view(self, *, preauth: bool = False) -> Sink:
         """A sink that logs one connection's records, or the server's own."""
@@ -264,6 +274,8 @@ class _Daemon:
     def run(self) -> int:
         if not self.config.options.pubkey:
             raise ConfigError("PubkeyAuthentication no leaves no way to log in")
+        if self.arguments.show:
+            return show(self.arguments, self.config)
         if self.arguments.test:
             return 0
         if self.arguments.workers and (self.arguments.inetd or self.log.debug):
@@ -284,7 +296,7 @@ class _Daemon:
     def _listen(self) -> list[socket.socket]:
         """The listening sockets. Raises ConfigError where none can be had."""
         sockets = []
-        for address, port in self._places():
+        for address, port in [place for group in places(self.config.options) for place in group]:
             try:
                 sock = _bind(address, self.config.options.tcp_keepalive, shared=self.arguments.workers > 0)
             except OSError as error:
@@ -295,20 +307,6 @@ class _Daemon:
         if not sockets:
             raise ConfigError("Cannot bind any address.")
         return sockets
-
-    def _places(self) -> list[tuple[tuple[int, Any], int]]:
-        """Families with socket addresses, and their ports."""
-        options = self.config.options
-        family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(options.family, socket.AF_UNSPEC)
-        found = []
-        for host, own in options.listen or ((None, None),):
-            for port in options.ports if own is None else (own,):
-                try:
-                    infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
-                except OSError as error:
-                    raise ConfigError(f"bad addr or host: {host}: {error.strerror}") from None
-                found += [((int(info[0]), info[4]), port) for info in infos]
-        return found
 
     def _inherited(self) -> socket.socket:
         """The connection that inetd gave us; standard error stays the log's only where it is asked for."""

@@ -38,6 +38,7 @@ __all__ = [
 
 USER_FILE: Final = "~/.ssh/config"
 SYSTEM_FILE: Final = "/etc/ssh/ssh_config"
+USER_KNOWN_HOSTS: Final = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 
 
 def _runs_nothing(command: str) -> bool:
@@ -87,10 +88,14 @@ def load(
 
 def read(
     host: str, facts: Facts, *, command_line: Sequence[Line] = (), file: str | None = None,
-    command: str = "", trail: bool = False,
+    command: str = "", trail: bool = False, obey: bool = True,
 ) -> Reading:  # fmt: skip
-    """As `load`, with the way to the options; a `trail` tells every line and block. Raises ConfigError."""
+    """As `load`, with the way to the options; a `trail` tells every line and block. Raises ConfigError.
+
+    Without `obey` what this program cannot do is no error: it is only shown (-G).
+    """
     reading = Reading(host, facts, command)
+    reading.obey = obey
     reading.trail = [] if trail else None
     reading.command_line(command_line)
     reading.files(file)
@@ -136,6 +141,7 @@ class Reading:
         self.told: list[Told] = []
         self.warnings: dict[str, str] = {}
         self.trail: list[Event] | None = None
+        self.obey = True
         self.final = False
         self.wants_final = False
         self._count = 0
@@ -360,7 +366,7 @@ class Reading:
         asks = unbuilt.CLIENT[ALIASES.get(line.keyword, line.keyword)]
         if row.field in self.values or row.form.show(value) in asks.nothing:
             return
-        if asks.refused:
+        if asks.refused and self.obey:
             raise line.error(f"{line.name}: {asks.text}")
         self._warn(line, f"{line.name} {asks.text}")
 
@@ -448,6 +454,7 @@ def _finish(reading: Reading) -> ClientOptions:
         del tokens["r"], tokens["C"]
         values["user"] = reading.at("user", lambda: _user(values["user"], reading, tokens))
     user = values.setdefault("user", facts.user)
+    values.setdefault("user_known_hosts", tuple(tilde(each, facts.home) for each in USER_KNOWN_HOSTS))
     tokens["r"] = user
     tokens["C"] = connection_hash(facts.local_host, host, tokens["p"], user, tokens["j"])
     _check_jump(values, reading, tokens)

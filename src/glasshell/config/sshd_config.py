@@ -265,6 +265,8 @@ def _settings(values: Mapping[str, Any], base: Policy) -> dict[str, Any]:
     for name, setting in _SETTINGS.items():
         if name in values:
             found[setting] = values[name]
+    if "hostbased_accepted_algorithms" in values:
+        found["hostbased_algorithms"] = values["hostbased_accepted_algorithms"]
     if found.get("keepalive_count") == 0:
         found["keepalive_count"] = NEVER
     if "required_rsa_size" in values:

@@ -76,6 +76,7 @@ MATCHED: Final[dict[str, Unbuilt]] = {
     "casignaturealgorithms": Unbuilt((), refused=True, text=_EARLY),
     "clientalivecountmax": Unbuilt((), text=_IN_VAIN),
     "clientaliveinterval": Unbuilt((), text=_IN_VAIN),
+    "hostbasedacceptedalgorithms": Unbuilt((), refused=True, text=_EARLY),
     "ipqos": Unbuilt((), text=_IN_VAIN),
     "loglevel": Unbuilt((), text=_IN_VAIN),
     "maxauthtries": Unbuilt((), refused=True, text=_EARLY),
