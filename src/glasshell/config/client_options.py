@@ -220,7 +220,6 @@ class ClientOptions:
             "rekey_seconds": time,
             "keepalive_interval": self.server_alive_interval,
             "keepalive_count": self.server_alive_count_max,
-            "ca_signature_algorithms": self.ca_signature_algorithms,
             "hostbased_algorithms": self.hostbased_accepted_algorithms,
             "min_rsa_bits": None if self.required_rsa_size is None else max(self.required_rsa_size, 1024),
             "compression": ("zlib@openssh.com", "none") if self.compression else None,
