@@ -66,7 +66,7 @@ def test_types_names_and_records(commands: Commands, port: str, tmp_path: Path) 
     for words in (("-f", str(file)), ("-D", "-t", "ed25519", "-f", str(file)), ("-f", "-", "127.0.0.1/32")):
         stdin = file.read_text()
         said = ours(commands, "-p", port, *words, stdin=stdin)
-        if "/" in words[-1]:  # of newer releases
+        if words[-1].endswith("/32"):  # of newer releases
             assert sum(f"[127.0.0.1]:{port} " in line for line in said[1]) == 6
         else:
             assert said == theirs("-p", port, *words, stdin=stdin)
