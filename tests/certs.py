@@ -224,7 +224,7 @@ class Offered:
 
     principals = ()
     valid_after, valid_before = 0, ALWAYS
-    issued, label, application, bits = "of the test", "RAW", "", 256
+    issued, validity, label, application, bits = "of the test", "forever", "RAW", "", 256
     plain = USER.public
 
     def __init__(self, blob: bytes, algorithm: str) -> None:

@@ -110,21 +110,12 @@ def about(key: AnyKey) -> str:
     """What a user has to know of a certificate that was refused; empty for a plain key."""
     if isinstance(key, PublicKey):
         return ""
-    from ..keys.certificate import ALWAYS
-
-    now, told = time.time(), [f"certificate {key.issued}", f"for {', '.join(key.principals) or 'nobody'}"]
-    if now < key.valid_after:
-        told.append(f"not valid before {_moment(key.valid_after)}")
-    elif key.valid_before != ALWAYS:
-        told.append(f"{'expired' if now >= key.valid_before else 'valid until'} {_moment(key.valid_before)}")
+    now = time.time()
+    told = [f"certificate {key.issued}", f"for {', '.join(key.principals) or 'nobody'}"]
+    told.append(f"valid {key.validity}")
+    if not key.valid_after <= now < key.valid_before:
+        told.append("it has expired" if now >= key.valid_before else "it is not yet valid")
     return ", ".join(told)
-
-
-def _moment(seconds: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return "the end of time"
 
 
 def certificate_beside(identity: Identity) -> Identity | None:

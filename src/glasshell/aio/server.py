@@ -42,6 +42,7 @@ from ..events import (
     Question,
     Verdict,
 )
+from ..keys.public import AnyKey
 from ..messages.connection import (
     CancelStreamlocalForward,
     CancelTcpipForward,
@@ -102,7 +103,7 @@ class ServerConnection(Endpoint):
         sinks = server.sinks(peer)
         hub = new_hub("server", sinks, clock) if sinks else None
         core = ServerProtocol(
-            server.policy, host_keys=[key.public for key in server.host_keys],
+            server.policy, host_keys=server.shown,
             methods=self.gatekeeper.methods, banner=self.gatekeeper.banner,
             empty_passwords=self.gatekeeper.empty_passwords,
             password_changes=self.gatekeeper.password_changes, now=clock(), hub=hub,
@@ -280,11 +281,15 @@ class Server:
     def __init__(
         self, *, host_keys: Sequence[PrivateKey], gatekeeper: Gatekeeper, handler: Handler | None,
         subsystems: Mapping[str, Handler], policy: Policy, sinks: Sinks, max_startups: int,
-        on_login: OnConnection | None, on_close: OnConnection | None,
+        on_login: OnConnection | None, on_close: OnConnection | None, certificates: Sequence[AnyKey] = (),
     ) -> None:  # fmt: skip
         if not host_keys:
             raise UsageError("a server needs a host key")
         self.host_keys = tuple(host_keys)
+        self.shown: tuple[AnyKey, ...] = (*(key.public for key in host_keys), *certificates)
+        """What clients are shown of the host keys, by the algorithm that they choose."""
+        if not {certificate.plain for certificate in certificates} <= set(self.shown):
+            raise UsageError("a certificate of a host key that the server does not have")
         self.gatekeeper = gatekeeper
         self.handler = handler
         self.subsystems = subsystems
@@ -423,14 +428,14 @@ def serve(
     policy: Policy | None = None, sinks: Sinks = lambda peer: (), max_startups: int = 100,
     on_login: OnConnection | None = None, on_close: OnConnection | None = None,
     sock: socket.socket | None = None, listen: bool = True, backlog: int = 128,
-    status: bool | str | Path = False, workers: int = 0,
+    status: bool | str | Path = False, workers: int = 0, certificates: Sequence[AnyKey] = (),
 ) -> Serving:  # fmt: skip
     """Serves SSH at `host` ("": every address) and `port` (0: any free one).
 
     `gatekeeper` decides about logins and forwardings. `handler` runs shells and commands, `subsystems` the
     subsystems by name; each is a coroutine function that takes a ServerSession and returns the exit status.
-    What is not given is refused. At most `max_startups` connections may wait to log in, each for
-    `Policy.login_grace` seconds; more are shut at once.
+    What is not given is refused. `certificates` are those of the host keys. At most `max_startups`
+    connections may wait to log in, each for `Policy.login_grace` seconds; more are shut at once.
 
     `sinks(peer)` are those that hear the records of a new connection. `on_login` and `on_close` are called
     with the connection; its `error` says why it ended. `sock` is a listening socket to take; without
@@ -449,8 +454,8 @@ def serve(
         return Server(
             host_keys=host_keys, gatekeeper=gatekeeper, handler=handler, subsystems=subsystems or {},
             policy=policy or Policy.server().for_processor(aes=has_aes()),
-            sinks=sinks, max_startups=max_startups, on_login=on_login,
-            on_close=on_close,
+            sinks=sinks, max_startups=max_startups, on_login=on_login, on_close=on_close,
+            certificates=certificates,
         )  # fmt: skip
 
     async def offer(server: Server, place: Path | None) -> Server:

@@ -396,7 +396,8 @@ class ServerAuth:
             hub.state(
                 "auth_verdict", user=visible(step.user), method=step.method,
                 accepted=accepted, partial=partial, key_type=key.label if key else "",
-                fingerprint=key.fingerprint() if key else "", valid=self._valid,
+                fingerprint=key.fingerprint() if key else "", certificate=visible(key.issued) if key else "",
+                valid=self._valid,
             )  # fmt: skip
 
 

@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..crypto.signatures import PrivateKey
+from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import ConfigError, KeyFormatError
 from ..keys.openssh import dump_private_key, load_private_key
-from ..keys.public import dump_public_key
+from ..keys.public import AnyKey, dump_public_key, load_key
 from ..system.files import read_regular
 
-__all__ = ["SYSTEM_KEYS", "load_host_keys", "state_folder", "users_host_keys"]
+__all__ = ["SYSTEM_KEYS", "load_certificates", "load_host_keys", "state_folder", "users_host_keys"]
 
 SYSTEM_KEYS: Final = tuple(f"/etc/ssh/ssh_host_{kind}_key" for kind in ("rsa", "ecdsa", "ed25519"))
 """Where sshd_config(5), HostKey, says they are."""
@@ -38,6 +38,31 @@ def load_host_keys(paths: Sequence[str], warn: Callable[[str], None]) -> list[Pr
         except KeyFormatError as error:
             warn(f"Unable to load host key {path}: {error}")
     return keys
+
+
+def load_certificates(
+    paths: Sequence[str], keys: Sequence[PrivateKey], warn: Callable[[str], None]
+) -> list[AnyKey]:
+    """The certificates of host `keys` (HostCertificate); `warn` hears why another cannot be used."""
+    public = [key.public for key in keys]
+    found: list[AnyKey] = []
+    for path in paths:
+        try:
+            key, _ = load_key(read_regular(path))
+        except OSError as error:
+            warn(f'Could not load host certificate "{path}": {error.strerror or error}')
+        except KeyFormatError as error:
+            warn(f'Could not load host certificate "{path}": {error}')
+        else:
+            if isinstance(key, PublicKey):
+                warn(f"Certificate file is not a certificate: {path}")
+            elif key.kind != "host":
+                warn(f"Certificate file is not a host certificate: {path}")
+            elif key.plain not in public:
+                warn(f"No matching private key for certificate: {path}")
+            else:
+                found.append(key)
+    return found
 
 
 def _load(path: str) -> PrivateKey:

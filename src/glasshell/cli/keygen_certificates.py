@@ -14,7 +14,7 @@ from ..keys.certificate import ALWAYS, MAX_PRINCIPALS, Certificate, draft_certif
 from ..keys.fingerprint import fingerprint
 from ..keys.patterns import parse_network
 from ..keys.public import as_text, dump_public_key, load_key
-from ..keys.times import parse_time, show_time
+from ..keys.times import parse_time
 from ..wire import Reader, visible
 from .keygen import Wanted
 from .keygen_files import complain, expand, open_private, read, read_public, write_public
@@ -108,7 +108,7 @@ def _tell(certificate: Certificate, out: Path, names: str | None) -> None:
     whom = f" for {names}" if names is not None else ""
     complain(
         f'Signed {certificate.kind} key {out}: id "{visible(certificate.key_id)}" '
-        f"serial {certificate.serial}{visible(whom)} valid {_validity(certificate)}"
+        f"serial {certificate.serial}{visible(whom)} valid {certificate.validity}"
     )
 
 
@@ -247,7 +247,7 @@ def _print(certificate: Certificate, hash: str) -> None:
         f"(using {certificate.signature_algorithm})",
         f'        Key ID: "{visible(certificate.key_id)}"',
         f"        Serial: {certificate.serial}",
-        f"        Valid: {_validity(certificate)}",
+        f"        Valid: {certificate.validity}",
     ]
     lines += _listed("Principals", [visible(name) for name in certificate.principals])
     lines += _listed("Critical Options", [_option(*item, _CRITICAL) for item in certificate.critical.items()])
@@ -276,12 +276,3 @@ def _option(name: str, data: bytes, known: dict[str, bool]) -> str:
     return (
         f"{shown} UNKNOWN OPTION: {data.hex()} (len {len(data)})" if data else f"{shown} UNKNOWN FLAG OPTION"
     )
-
-
-def _validity(certificate: Certificate) -> str:
-    first, last = certificate.valid_after, certificate.valid_before
-    if not first:
-        return "forever" if last == ALWAYS else f"before {show_time(last)}"
-    if last == ALWAYS:
-        return f"after {show_time(first)}"
-    return f"from {show_time(first)} to {show_time(last)}"

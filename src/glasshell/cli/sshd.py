@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..config.options import ServerOptions
     from ..config.sshd_config import ServerConfig
     from ..crypto.signatures import PrivateKey
+    from ..keys.public import AnyKey
     from ..observe.hub import Hub, Sink
     from ..observe.record import Record
     from ..policy import Policy
@@ -74,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--help", action="help", help="show this text and exit")
     add("-D", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
+    add("-c", dest="certificates", metavar="FILE", action="append", default=[],
+        help="a certificate of a host key; may be repeated")
     add("-d", dest="debug", action="count", default=0,
         help="serve one connection in the foreground and tell about it; -dd and -ddd tell more")
     add("-e", dest="stderr", action="store_true", help="log to stderr instead of syslog")
@@ -145,6 +148,7 @@ def _configure(arguments: argparse.Namespace) -> ServerConfig:
 
     lines = [*given("Port", arguments.ports), *map(parse_option, arguments.options)]
     lines += given("HostKey", arguments.host_keys)
+    lines += given("HostCertificate", arguments.certificates)
     path = arguments.config or (SYSTEM_FILE if is_root() else None)
     defaults = ServerOptions()
     if path is None:
@@ -244,6 +248,13 @@ class _Daemon:
         for index, key in enumerate(self.host_keys):
             public = key.public
             self.hub.state("host_key_loaded", index=index, type=public.type, fingerprint=public.fingerprint())
+        self.certificates = self._certificates()
+
+    def _certificates(self) -> list[AnyKey]:
+        from .hostkeys import load_certificates
+
+        paths = self.config.options.host_certificate
+        return load_certificates(paths, self.host_keys, lambda text: self._note("error", text))
 
     def _files(self) -> list[OpenView]:
         """The views that write one connection into one file, open from the start.
@@ -387,7 +398,7 @@ class _Daemon:
 
         options = self.config.options
         server = await serve(
-            host_keys=self.host_keys,
+            host_keys=self.host_keys, certificates=self.certificates,
             gatekeeper=AccountGatekeeper(
                 options, self._banner(), match=self._match if self.config.blocks else None
             ),

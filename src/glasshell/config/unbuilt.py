@@ -54,7 +54,6 @@ SERVER: Final[dict[str, Unbuilt]] = {
     # What stays off
     "allowstreamlocalforwarding": Unbuilt(text="is not supported: it stays off"),
     "channeltimeout": Unbuilt(_NONE),
-    "hostcertificate": Unbuilt(_NONE),
     "hostkeyagent": Unbuilt(_NONE),
     "kerberosauthentication": Unbuilt(text="is not supported: it stays off"),
     "permittunnel": Unbuilt(text="is not supported: it stays off"),

@@ -470,6 +470,11 @@ class PublicKey:
         return self
 
     @property
+    def issued(self) -> str:
+        """Who issued its certificate: nobody did."""
+        return ""
+
+    @property
     def application(self) -> str:
         """What a security key was made for, mostly "ssh:"; empty for a key that is in none."""
         in_hardware = isinstance(_SCHEMES[self.type], _SecurityKey)

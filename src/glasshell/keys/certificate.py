@@ -169,6 +169,17 @@ class Certificate:
         authority = self.authority
         return f"ID {self.key_id} (serial {self.serial}) CA {authority.label} {authority.fingerprint()}"
 
+    @property
+    def validity(self) -> str:
+        """When it is valid, in OpenSSH's words, in the machine's time zone."""
+        from .times import show_time
+
+        if not self.valid_after:
+            return "forever" if self.valid_before == ALWAYS else f"before {show_time(self.valid_before)}"
+        if self.valid_before == ALWAYS:
+            return f"after {show_time(self.valid_after)}"
+        return f"from {show_time(self.valid_after)} to {show_time(self.valid_before)}"
+
     def __repr__(self) -> str:
         return f"<Certificate {self.type} {self.fingerprint()} by {self.authority.fingerprint()}>"
 

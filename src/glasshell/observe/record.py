@@ -146,6 +146,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "kex_waiting": ("the next message of the key exchange is awaited", "message"),
     "host_key": ("the server's host key, its signature of the exchange hash verified",
                  "type algorithm fingerprint bits"),
+    "host_certificate": ("the certificate of that host key; `valid` in words",
+                         "type fingerprint serial key_id authority_type authority valid principals"),
     "host_key_verdict": (
         "whether the host key is trusted; `how`: known, by-host (known under another port), authority (by its"
         " certificate), dns, localhost, added, unknown, declined, changed, address (its address has another"
@@ -183,8 +185,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "authorized_keys": ("the server looks for a key in a file", "path"),
     "authorized_key": ("the line that allows the key", "path line key_type fingerprint options"),
     "auth_verdict": (
-        "the server's verdict; `valid` is false where there is no such user",
-        "user method accepted partial key_type fingerprint valid",
+        "the server's verdict; `valid` is false where there is no such user, `certificate`: who issued it",
+        "user method accepted partial key_type fingerprint certificate valid",
     ),
     "authenticated": ("authentication succeeded", "user method"),
     # RFC 4254

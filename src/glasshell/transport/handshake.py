@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ..crypto.registry import Kind, find
-from ..crypto.signatures import algorithms_for
+from ..crypto.signatures import PublicKey, algorithms_for
 from ..errors import (
     DeadlineExceeded,
     HostKeyRefused,
@@ -26,7 +26,7 @@ from ..events import HandshakeDone, HostKeyOffered, HostKeySignatureNeeded, Nego
 from ..keys.public import AnyKey
 from ..messages.declare import lookup
 from ..messages.transport import Extension, ExtInfo, KexInit, NewKeys
-from ..wire import Secret
+from ..wire import Secret, visible
 from .exchange import Done, Exchange, Keys, Log, Send, Sign, Step, Transcript, Trust
 from .negotiate import EXT_INFO, STRICT, guess_is_right, negotiate
 from .rules import Handler, Phase
@@ -274,6 +274,7 @@ class Handshake:
             self._t.hub.state(
                 "host_key", type=key.type, algorithm=algorithm, fingerprint=key.fingerprint(), bits=key.bits
             )
+            self._tell_certificate(key)
         if self.first:
             self._t.agenda.cancel("kex")  # a person may have to look the fingerprint up
             question = HostKeyOffered(key, algorithm, step.signature, step.exchange_hash)
@@ -374,6 +375,15 @@ class Handshake:
             guess=("right" if right else "wrong") if guessed else "", why=dict(n.why),
             hash=find(Kind.KEX, n.kex).hash_name,
         )  # fmt: skip
+
+    def _tell_certificate(self, key: AnyKey) -> None:
+        if self._t.hub and not isinstance(key, PublicKey):
+            by = key.authority
+            self._t.hub.state(
+                "host_certificate", type=key.type, fingerprint=key.fingerprint(), serial=key.serial,
+                key_id=visible(key.key_id), authority_type=by.type, authority=by.fingerprint(),
+                valid=key.validity, principals=tuple(map(visible, key.principals)),
+            )  # fmt: skip
 
     def _tell_waiting(self) -> None:
         if self._t.hub and self.exchange is not None and self.exchange.expected:

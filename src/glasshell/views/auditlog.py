@@ -132,7 +132,7 @@ class AuditTrail:
         self._event(
             "login", time, result=result, user=facts.get("user"), method=facts.get("method"),
             key_type=facts.get("key_type"), fingerprint=facts.get("fingerprint"),
-            known_user=facts.get("valid"),
+            known_user=facts.get("valid"), **{c: facts[c] for c in ("certificate",) if facts.get(c)},
         )  # fmt: skip
 
     def _authenticated(self, facts: Mapping[str, Any], time: float) -> None:

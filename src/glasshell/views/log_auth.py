@@ -201,7 +201,8 @@ class AuthLines:
         if method == "none" and not accepted:
             return
         word = "Partial" if partial else "Accepted" if accepted else "Failed"
-        key = words(label(str(f.get("key_type") or "")), f.get("fingerprint") or "")
+        kind = label(str(f.get("key_type") or ""))
+        key = words(kind, f.get("fingerprint") or "", f.get("certificate") or "")
         text = f"{word} {method} for {self.who()} ssh2" + (f": {key}" if key else "")
         # As auth_log does: what may be many lines a login, refused keys, is said with -v only.
         loud = (accepted and not partial) or method == "password" or not story.valid

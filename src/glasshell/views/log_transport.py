@@ -37,7 +37,7 @@ PROPOSAL: Final = (
     ("languages stoc", "languages_server_to_client"),
 )
 
-KEY_NUMBERS: Final = {"RSA": 0, "ECDSA": 2, "ED25519": 3}
+KEY_NUMBERS: Final = {"RSA": 0, "ECDSA": 2, "ED25519": 3, "ECDSA-SK": 10, "ED25519-SK": 12}
 """OpenSSH's numbers of key types; -1 is a file that is not there."""
 
 LEVELS: Final = {"debug1": debug1, "debug2": debug2, "debug3": debug3, "verbose": verbose}
@@ -51,10 +51,13 @@ def kex_name(name: str) -> str:
 
 
 def label(key_type: str) -> str:
-    """ED25519, RSA or ECDSA, whether given so or as the name of a key type."""
+    """ED25519, RSA or ECDSA, -SK in a security key, -CERT with a certificate; given so or as the name of a
+    key type."""
+    lower = key_type.lower()
     for word, short in (("ed25519", "ED25519"), ("ecdsa", "ECDSA"), ("rsa", "RSA")):
-        if word in key_type.lower():
-            return short
+        if word in lower:
+            hard = lower.startswith(("sk-", "webauthn-")) or "-sk" in lower
+            return short + "-SK" * hard + "-CERT" * ("-cert" in lower)
     return key_type
 
 
@@ -115,6 +118,7 @@ class TransportLines:
             "negotiated": self.negotiated,
             "kex_waiting": self.kex_waiting,
             "host_key": self.host_key,
+            "host_certificate": self.host_certificate,
             "host_key_verdict": self.host_key_verdict,
             "sshfp": self.sshfp,
             "keys_installed": self.keys_installed,
@@ -278,9 +282,18 @@ class TransportLines:
     def host_key(self, f: Any) -> Lines:
         fingerprint = text_of(f.get("fingerprint", ""))
         again, self.key = self.key[1] == fingerprint, (label(str(f.get("type", ""))), fingerprint)
-        yield debug1(f"Server host key: {text_of(f.get('type'))} {fingerprint}")
+        if "-cert-" not in str(f.get("type")):
+            yield debug1(f"Server host key: {text_of(f.get('type'))} {fingerprint}")
         if again and not self.first:
             yield debug2(f"verify_host_key: server host key {self.key[0]} {fingerprint} matches cached key")
+
+    def host_certificate(self, f: Any) -> Lines:
+        by = words(f.get("authority_type"), f.get("authority"))
+        yield debug1(f"Server host certificate: {words(f.get('type'), f.get('fingerprint'))},"
+                     f' serial {f.get("serial")} ID "{text_of(f.get("key_id"))}" CA {by}'
+                     f" valid {text_of(f.get('valid'))}")  # fmt: skip
+        for name in f.get("principals", ()):
+            yield debug2(f"Server host certificate hostname: {text_of(name)}")
 
     def host_key_verdict(self, f: Any) -> Lines:
         how = f.get("how")
