@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,9 @@ from .tasks import deadline
 
 if TYPE_CHECKING:
     from ..agent.client import Identity
+    from ..agent.destinations import Route
+    from ..agent.held import Private
+    from ..keys.certificate import Certificate
     from ..messages.declare import Message
 
 __all__ = ["Agent", "Binding"]
@@ -77,6 +80,20 @@ class Agent:
         from ..agent.client import parse_signature, sign_request
 
         return parse_signature(await self._ask(sign_request(blob, data, algorithm)), algorithm)
+
+    async def add(
+        self, private: Private, comment: str = "", *, certificate: Certificate | None = None,
+        lifetime: int = 0, confirm: bool = False, routes: Sequence[Route] = (), provider: str = "",
+    ) -> None:  # fmt: skip
+        """Gives the agent a key, as ssh-add(1): for `lifetime` seconds (0: for good), to be confirmed by its
+        owner at each use, for certain destinations. Raises RequestFailed where it does not take it."""
+        from ..agent.held import add_request
+
+        request = add_request(
+            private, comment, certificate=certificate, lifetime=lifetime, confirm=confirm, routes=routes,
+            provider=provider,
+        )  # fmt: skip
+        await self.do(request, "take a key")
 
     async def do(self, request: Message, what: str) -> None:
         """Sends a request that is answered by success alone; `what` says in words what it asks for."""

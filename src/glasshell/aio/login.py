@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from ..crypto.signatures import PublicKey
+from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import KeyFormatError, SSHError
 from ..events import (
     Attempt,
@@ -47,6 +47,8 @@ PASSWORD_TRIES: Final = 3
 """NumberOfPasswordPrompts of ssh_config(5)."""
 
 AskPassword: TypeAlias = Callable[[str], Awaitable[Secret | None]]
+Keep: TypeAlias = Callable[[PrivateKey, str], Awaitable[None]]
+"""Is given each private key that a file was opened for, and the file's path (AddKeysToAgent)."""
 AskPrompts: TypeAlias = Callable[[PromptsShown], Awaitable[Sequence[Secret] | None]]
 
 
@@ -76,21 +78,21 @@ class Login:
 
     __slots__ = (
         "_accepted", "_agent", "_agent_only", "_asking", "_binding", "_certificates", "_eager", "_favourite",
-        "_given",
-        "_interactive_asked", "_interactive_tries", "_keys", "_last", "_most_tries", "_order",
-        "_passphrase", "_password", "_password_tries", "_preparing", "_seen", "_signers", "_skipped",
-        "_sole", "_state", "_used", "restricted", "who",
+        "_given", "_interactive_asked", "_interactive_tries", "_keep", "_keys", "_last", "_most_tries",
+        "_order", "_passphrase", "_password", "_password_tries", "_preparing", "_seen", "_signers",
+        "_skipped", "_sole", "_state", "_used", "restricted", "who",
     )  # fmt: skip
 
     def __init__(
         self, user: str, host: str, *, keys: Sequence[KeyLike] | None = None, agent: Agent | None = None,
         agent_only: bool = False, passphrase: Secret | None = None, password: Secret | None = None,
         order: Sequence[str] | None = None, asking: Asking | None = None, state: State | None = None,
-        tries: int = PASSWORD_TRIES, certificates: Sequence[CertificateLike] = (),
+        tries: int = PASSWORD_TRIES, certificates: Sequence[CertificateLike] = (), keep: Keep | None = None,
     ) -> None:  # fmt: skip
         """`keys` are private keys and files; None: the user's own. `agent_only` is IdentitiesOnly: of the
         agent's keys only those that `keys` names. `certificates` are tried first (CertificateFile); without
-        them FILE-cert.pub beside each file of `keys`. `state` hears records, as `Hub.state`.
+        them FILE-cert.pub beside each file of `keys`. `state` hears records as `Hub.state`,
+        and `keep` each private key of a file that was of use.
 
         Without `order` it is OpenSSH's, but a `password` that is given, while nobody can be asked, is
         tried as such before keyboard-interactive. `tries` is how often a person is asked, by each of both.
@@ -102,6 +104,7 @@ class Login:
         self._state = state or (lambda name, **facts: None)
         self._agent = agent
         self._binding: Binding | None = None
+        self._keep = keep
         self._agent_only = agent_only
         self._passphrase = passphrase
         self._password = password
@@ -205,7 +208,10 @@ class Login:
                 agent = identity.agent.bound(self._binding)
                 return await agent.sign(identity.key.blob, question.algorithm, question.data)
             private = await identity.open(self._passphrase, self._asking.passphrase)
-            return private.sign(question.algorithm, question.data)
+            signature = private.sign(question.algorithm, question.data)
+            if self._keep is not None and identity.file is not None:
+                await self._keep(private, str(identity.file))
+            return signature
         except SSHError as error:
             return error
         except OSError as error:

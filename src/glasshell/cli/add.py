@@ -383,15 +383,12 @@ class _Adder:
     async def _give(
         self, private: Private, comment: str, certificate: Certificate | None, told: str, shown: str
     ) -> bool:
-        from ..agent.held import add_request
-
         said = self._said
-        request = add_request(
-            private, comment, certificate=certificate, lifetime=said.lifetime, confirm=said.confirm,
-            routes=self._routes, provider=said.provider,
-        )  # fmt: skip
         try:
-            await self._agent.do(request, "take a key")
+            await self._agent.add(
+                private, comment, certificate=certificate, lifetime=said.lifetime, confirm=said.confirm,
+                routes=self._routes, provider=said.provider,
+            )  # fmt: skip
         except SSHError as error:
             what = "identity" if certificate is None else "certificate"
             _say(f'Could not add {what} "{shown}": {_why(error)}')

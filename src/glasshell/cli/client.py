@@ -30,6 +30,7 @@ from ..keys.patterns import match_pattern
 from ..observe.record import Record
 from ..system.cpu import has_aes
 from ..views.log import LogView
+from ..wire import visible
 from . import terminal
 from .questions import Questions
 from .report import FAILED, tried
@@ -39,6 +40,7 @@ from .watching import check_views, close_views, for_capture, open_views, tell_of
 
 if TYPE_CHECKING:
     from ..aio.forward import Listener
+    from ..crypto.signatures import PrivateKey
     from ..policy import Policy
     from .dialing import Dialing
     from .jumps import Jumping, Piping
@@ -378,7 +380,26 @@ class Client:
             agent_only=options.identities_only, order=options.methods, asking=asking,
             state=self._recorder.state, tries=options.number_of_password_prompts,
             certificates=options.certificate_file,
+            keep=self._keep if options.add_keys_to_agent.how != "no" else None,
         )  # fmt: skip
+
+    async def _keep(self, private: PrivateKey, path: str) -> None:
+        """AddKeysToAgent: the key of a file that was opened."""
+        from ..aio.askpass import confirm
+
+        how, lifetime = self._options.add_keys_to_agent
+        agent = usable(self._agent())
+        if agent is None:
+            return
+        question = f"Add key {visible(path)} ({visible(private.comment)}) to agent?"
+        if how == "ask" and not await confirm(question):
+            return
+        try:
+            await agent.add(private, private.comment or path, lifetime=lifetime, confirm=how == "confirm")
+        except SSHError as error:
+            self._note("debug1", f"could not add identity {visible(path)} to agent: {error}")
+        else:
+            self._note("debug1", f"identity added to agent: {path}")
 
     # Once logged in
 

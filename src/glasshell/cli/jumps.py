@@ -62,10 +62,13 @@ def _text(user: str | None, host: str, port: int | None) -> str:
 class Jumping:
     """The way to a host by others; stands where a `Dialing` does.
 
-    `depth` is how many connections go through this one already.
+    `depth` is how many connections go through this one already, `asked` the views of the first of those.
     """
 
-    def __init__(self, said: Invocation, options: ClientOptions, depth: int = 0) -> None:
+    def __init__(
+        self, said: Invocation, options: ClientOptions, depth: int = 0,
+        asked: Sequence[tuple[str, str]] | None = None,
+    ) -> None:  # fmt: skip
         if depth >= MOST:
             raise ConfigError(
                 f"more than {MOST} jump hosts to {visible(options.host)}",
@@ -77,6 +80,7 @@ class Jumping:
         self._said = said
         self._options = options
         self._depth = depth
+        self._asked = said.views if asked is None else asked
         self._recorder: Recorder | None = None
         self._client: Client | None = None
         self._via: Connection | None = None
@@ -92,11 +96,13 @@ class Jumping:
         options = hop_options(self._options, self._said)
         said = Invocation(
             host=options.host, config=self._said.config, log_file=self._said.log_file,
-            lines=self._said.lines, views=_views(self._said.views, self._depth + 1),
+            lines=self._said.lines, views=_views(self._asked, self._depth + 1),
             # Nothing runs on a jump host.
             stdio_forward=(self._options.hostname, self._options.port),
         )  # fmt: skip
-        way: Any = Jumping(said, options, self._depth + 1) if options.proxy_jump else None
+        way: Any = None
+        if options.proxy_jump:
+            way = Jumping(said, options, self._depth + 1, self._asked)
         if way is None and options.proxy_command:
             way = Piping(options)
         if way is None:
