@@ -6,13 +6,16 @@ import base64
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glasshell.crypto.signatures import PrivateKey
-from glasshell.keys.authorized_keys import AuthorizedKey, AuthorizedKeys, Permissions
+from glasshell.keys.authorized_keys import AuthorizedKey, AuthorizedKeys, Decision, Permissions
+from glasshell.keys.certificate import Certificate, sign_certificate
 
 KEY, OTHER = (PrivateKey.generate("ssh-ed25519").public for _ in range(2))
 TEXT = f"{KEY.type} {base64.b64encode(KEY.blob).decode()}"
@@ -289,6 +292,80 @@ def test_the_first_line_without_objection_decides() -> None:
     assert (nobody.permissions, nobody.reasons) == (None, ())
     both = AuthorizedKeys() + keys
     assert both.entries == keys.entries
+
+
+AUTHORITY = PrivateKey.generate("ssh-ed25519")
+CA = f"{AUTHORITY.public.type} {base64.b64encode(AUTHORITY.public.blob).decode()}"
+
+
+def certificate(**over: Any) -> Certificate:
+    told = {"kind": "user", "key_id": "id", "principals": ["ada"], "extensions": {"permit-pty": ""}, **over}
+    return sign_certificate(KEY, AUTHORITY, **told)
+
+
+def decided(options: str, cert: Certificate, user: str = "ada", key: str = CA) -> Decision:
+    keys = AuthorizedKeys.parse(f"{options} {key}", "file")
+    assert not keys.refused
+    return keys.decide(cert, user=user, address="10.0.0.1", hostname=None, now=1000)
+
+
+def test_a_certificate_is_found_under_its_authority() -> None:
+    found = decided("cert-authority", certificate())
+    assert found.permissions == replace(RESTRICTED, pty=True)  # what a certificate does not permit is not had
+    assert decided("cert-authority,no-pty", certificate()).permissions == RESTRICTED
+    assert decided("", certificate()) == Decision(None)
+    assert decided("cert-authority", certificate(), key=TEXT) == Decision(None)
+    assert decided("", certificate(), key=TEXT) == Decision(None)
+
+
+@pytest.mark.parametrize(
+    ("options", "over", "word"),
+    [
+        ("", {"principals": ["bob"]}, "name is not a listed principal"),
+        ("", {"principals": []}, "lacks principal list"),
+        ("", {"principals": ["ada,bob"]}, "name is not a listed principal"),
+        (',principals="bob"', {}, "does not contain an authorized principal"),
+        (',principals="bob,eve"', {"principals": ["bob,eve"]}, "does not contain an authorized principal"),
+        (',principals="ad*"', {}, "does not contain an authorized principal"),
+        (',principals="eve"', {"principals": []}, "does not contain an authorized principal"),
+        ("", {"valid_before": 1000}, "expired"),
+        ("", {"valid_after": 1001}, "not yet valid"),
+        ("", {"kind": "host"}, "not a user certificate"),
+        ("", {"critical": {"source-address": "10.0.0.2"}}, "10.0.0.1"),
+        ("", {"critical": {"no-such": "x"}}, "not supported"),
+        (',command="a"', {"critical": {"force-command": "b"}}, "forced command options do not match"),
+        (',from="10.0.0.2"', {}, "not from a permitted host"),
+        (',expiry-time="19700101000010Z"', {}, "entry expired"),
+    ],
+)
+def test_c12_what_a_certificate_or_its_line_says_against_it(
+    options: str, over: dict[str, Any], word: str
+) -> None:
+    found = decided(f"cert-authority{options}", certificate(**over))
+    assert (found.entry, found.permissions) == (None, None)
+    assert word in found.reasons[0]
+    assert found.reasons[0].startswith('file:1: Refusing certificate ID "id" serial=0 signed by ED25519 CA ')
+
+
+@pytest.mark.parametrize(
+    ("options", "over", "command"),
+    [
+        ("", {"critical": {"force-command": "b"}}, "b"),
+        (',command="b"', {"critical": {"force-command": "b"}}, "b"),
+        (',command="a"', {}, "a"),
+        ("", {}, None),
+    ],
+)
+def test_whoever_forces_a_command_has_it_run(options: str, over: dict[str, Any], command: str | None) -> None:
+    found = decided(f"cert-authority{options}", certificate(**over)).permissions
+    assert found is not None
+    assert found.command == command
+
+
+def test_principals_of_a_line_stand_in_for_the_users_name() -> None:
+    found = decided('cert-authority,principals="ops,web"', certificate(principals=["web"]), user="root")
+    assert found.entry is not None
+    assert decided('cert-authority,principals="ops"', certificate(principals=["ada"])).entry is None
 
 
 WORDS = st.lists(
