@@ -1,4 +1,4 @@
-"""AuthorizedPrincipalsFile: a name of certificates in each line, behind options as authorized_keys has them."""
+"""AuthorizedPrincipalsFile: a name of certificates a line, behind options as authorized_keys has them."""
 
 from __future__ import annotations
 
