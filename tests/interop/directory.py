@@ -55,7 +55,9 @@ ou: people
 _SCRIPT = """#!/bin/sh
 found=$(@LDAPSEARCH -x -LLL -o ldif-wrap=no -o nettimeout=3 -H @URL -b @BASE \\
   "(&(objectClass=ldapPublicKey)(uid=$1))" sshPublicKey) || exit 1
-printf '%s\\n' "$found" | sed -n 's/^sshPublicKey: //p'
+printf '%s\\n' "$found" | while IFS= read -r line; do
+  case $line in "sshPublicKey: "*) printf '%s\\n' "${line#sshPublicKey: }";; esac
+done
 """
 
 
@@ -93,6 +95,10 @@ class Directory:
             "ldapmodify", f"dn: uid={user},{BASE}\nchangetype: modify\nreplace: sshPublicKey\n{kept}"
         )
 
+    def remove(self, user: str) -> None:
+        """Nobody of that name any more."""
+        self._tool("ldapmodify", f"dn: uid={user},{BASE}\nchangetype: delete\n")
+
     def stop(self) -> None:
         """Nobody listens any more."""
         if self.process is not None:
@@ -101,7 +107,7 @@ class Directory:
             self.process = None
 
     def start(self) -> None:
-        line = ["slapd", "-d", "0", "-f", str(self.folder / "slapd.conf"), "-h", self.url]
+        line = [found("slapd"), "-d", "0", "-f", str(self.folder / "slapd.conf"), "-h", self.url]
         self.process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + READY_WITHIN
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -113,16 +119,21 @@ class Directory:
         raise RuntimeError("slapd does not answer")
 
     def _tool(self, name: str, text: str) -> None:
-        line = [name, "-x", "-H", self.url, "-D", ADMIN, "-w", PASSWORD]
+        line = [found(name), "-x", "-H", self.url, "-D", ADMIN, "-w", PASSWORD]
         subprocess.run(line, input=text.encode(), check=True, capture_output=True, timeout=30)
+
+
+def found(program: str) -> str:
+    """Where a program of OpenLDAP's is."""
+    path = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    return path or absent(f"{program} (make peers)")
 
 
 @contextmanager
 def directory() -> Iterator[Directory]:
     """A directory with nobody in it; the running test is skipped by name without OpenLDAP."""
     for program in ("slapd", "ldapadd", "ldapsearch"):
-        if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-            absent(f"{program} (make peers)")
+        found(program)
     folder = Path(tempfile.mkdtemp(prefix="glasshell-ldap-"))
     with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
