@@ -59,6 +59,7 @@ from .channels import ChannelIO, quiet_future
 from .dial import dial
 from .endpoint import Endpoint
 from .forward import PRIVATE, Listener, Place, listen_local
+from .hostchecks import USUAL, HostChecks
 from .identity import CertificateLike, KeyLike
 from .login import Asking, Login
 from .memory import PROCESS, Memory
@@ -68,7 +69,7 @@ from .remote import Remote
 from .rotation import HostKeyUpdate
 from .speculation import IN_TURNS, Speculation
 from .tasks import deadline
-from .trust import DEFAULT_FILES, USUAL, AskHostKey, HostChecks, KnownHostsLike, Strict, Trust
+from .trust import DEFAULT_FILES, AskHostKey, KnownHostsLike, Strict, Trust
 
 __all__ = ["Connection", "connect"]
 

@@ -26,6 +26,7 @@ from ..wire import visible
 from .agent import Agent, usable
 from .client import Connection
 from .dial import Address, open_socket, reason, resolve
+from .hostchecks import checks_of
 from .login import Asking, Login
 from .process import Process, program
 from .recorder import Recorder
@@ -159,6 +160,7 @@ class Doctor:
         """Speaks SSH until the login is over; each answer of the server buys `seconds` more."""
         options = self._options
         trust = Looking(options)
+        await trust.prepare(self._recorder.state)
         login = await self._make_login()
         connection = Connection(
             options.hostname, options.port, options.user, policy=options.policy(), trust=trust, login=login,
@@ -284,7 +286,7 @@ class Looking(Trust):
         super().__init__(
             options.hostname.lower(), options.port,
             known_hosts=(*options.user_known_hosts, *options.global_known_hosts),
-            strict=options.strict_host_key_checking, alias=options.host_key_alias,
+            strict=options.strict_host_key_checking, alias=options.host_key_alias, checks=checks_of(options),
         )  # fmt: skip
         self._ordered = options.host_key_algorithms is not None
         self._nobody = options.batch_mode

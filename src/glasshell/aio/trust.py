@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from ..crypto.signatures import SIGNATURE_ALGORITHMS, PublicKey, key_type_of, plain_algorithm
+from ..crypto.signatures import PublicKey, key_type_of, plain_algorithm
 from ..errors import ConfigError, HostKeyRefused, SSHError, UsageError
 from ..keys.known_hosts import (
     Entry,
@@ -23,8 +23,9 @@ from ..keys.known_hosts import (
 from ..keys.patterns import parse_address
 from ..keys.public import AnyKey
 from ..system.replacing import append_line
-from ..values import field, slotted
+from ..values import slotted
 from . import hostwords as say
+from .hostchecks import USUAL, HostChecks
 from .hostwords import NewHostKey
 
 __all__ = [
@@ -50,29 +51,6 @@ AskHostKey: TypeAlias = Callable[[NewHostKey], Awaitable[bool]]
 State: TypeAlias = Callable[..., None]
 
 
-@slotted(frozen=True, kw_only=True)
-class HostChecks:
-    """What else of ssh_config(5) bears on whom to trust, each with its default there."""
-
-    revoked: tuple[str, ...] = ()
-    """RevokedHostKeys: files of keys, or key revocation lists."""
-    command: str = ""
-    """KnownHostsCommand, before its tokens are replaced by `tokens`."""
-    tokens: Mapping[str, str] = field(default_factory=dict)
-    address: bool = False
-    """CheckHostIP."""
-    dns: Literal["yes", "ask", "no"] = "no"
-    """VerifyHostKeyDNS."""
-    any_localhost: bool = False
-    """NoHostAuthenticationForLocalhost."""
-    picture: bool = False
-    """VisualHostKey."""
-    fingerprint_hash: str = "sha256"
-    authority_algorithms: tuple[str, ...] = SIGNATURE_ALGORITHMS
-    """CASignatureAlgorithms."""
-
-
-USUAL: Final = HostChecks()
 NOTHING: Final = KnownHosts()
 
 

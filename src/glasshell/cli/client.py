@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..aio.agent import usable
 from ..aio.client import Connection
+from ..aio.hostchecks import checks_of
 from ..aio.login import Asking, Login
 from ..aio.memory import Memory, default_file
 from ..aio.recorder import Recorder
@@ -177,6 +178,7 @@ class Client:
         self._dialing.heard_by(self._recorder)
         self._questions = Questions(self._options, self._views.warn, self._recorder.state)
         self._trust = self._make_trust(self._questions.host_key)
+        await self._trust.prepare(self._recorder.state)
         self._host_keys = self._make_host_keys()
         await self._dialing.begin()
         return self._make_speculation()
@@ -320,14 +322,14 @@ class Client:
             options.hostname.lower(), options.port,
             known_hosts=(*options.user_known_hosts, *options.global_known_hosts),
             strict=options.strict_host_key_checking, alias=options.host_key_alias,
-            hashed=options.hash_known_hosts, ask=ask, warn=self._views.warn,
+            hashed=options.hash_known_hosts, ask=ask, warn=self._views.warn, checks=checks_of(options),
         )  # fmt: skip
 
     def _make_host_keys(self) -> HostKeyUpdate | None:
-        """UpdateHostKeys, which is on unless the user keeps the keys elsewhere (ssh_config(5))."""
+        """UpdateHostKeys, which is on unless the user keeps the keys elsewhere, or in DNS (ssh_config(5))."""
         options = self._options
-        usual = "no" if "user_known_hosts" in options.sources else "yes"
-        wanted = options.update_host_keys or usual
+        elsewhere = "user_known_hosts" in options.sources or options.verify_host_key_dns != "no"
+        wanted = options.update_host_keys or ("no" if elsewhere else "yes")
         ask = self._questions.host_keys
         if wanted == "no" or (wanted == "ask" and ask is None):
             return None

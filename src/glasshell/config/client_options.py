@@ -191,6 +191,8 @@ class ClientOptions:
     """None: any."""
 
     ignore_unknown: str | None = None
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    """What the %-tokens stand for, for values that are expanded later."""
     sources: Mapping[str, str] = field(default_factory=dict)
     told: tuple[Told, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -487,7 +487,7 @@ def _finish(reading: Reading) -> ClientOptions:
             values[name] = reading.at(name, lambda change=change, value=value: change(value))  # type: ignore[misc]
     return ClientOptions(
         host=reading.original, **values, sources=reading.sources, told=tuple(reading.told),
-        warnings=tuple(reading.warnings.values()), written=written,
+        warnings=tuple(reading.warnings.values()), written=written, tokens=tokens,
     )  # fmt: skip
 
 

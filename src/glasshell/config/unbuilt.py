@@ -24,9 +24,7 @@ _REFUSED: Final = "is not supported, and would be overlooked"
 
 CLIENT: Final[dict[str, Unbuilt]] = {
     "bindinterface": Unbuilt(_NONE),
-    "casignaturealgorithms": Unbuilt((), refused=True, text=_REFUSED),
     "channeltimeout": Unbuilt(_NONE),
-    "checkhostip": Unbuilt(),
     "controlmaster": Unbuilt(("false",)),
     "controlpersist": Unbuilt(),
     "dynamicforward": Unbuilt(()),
@@ -35,15 +33,10 @@ CLIENT: Final[dict[str, Unbuilt]] = {
     "gssapiauthentication": Unbuilt(),
     "gssapidelegatecredentials": Unbuilt(),
     "hostbasedauthentication": Unbuilt(),
-    "knownhostscommand": Unbuilt(_NONE),
     "localcommand": Unbuilt(_NONE),
-    "nohostauthenticationforlocalhost": Unbuilt(),
     "pkcs11provider": Unbuilt(_NONE),
-    "revokedhostkeys": Unbuilt(_NONE, refused=True, text=_REFUSED),
     "tunnel": Unbuilt(("false",)),
-    "verifyhostkeydns": Unbuilt(("false",)),
     "versionaddendum": Unbuilt(_NONE),
-    "visualhostkey": Unbuilt(),
 }
 """Keywords of ssh_config."""
 
