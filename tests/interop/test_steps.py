@@ -7,7 +7,6 @@ import getpass
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,11 +28,6 @@ Clients = Callable[[str], Client]
 OPENSSH = ("openssh-9.2", "openssh-10.6")
 ME = getpass.getuser()
 WORD = "correct horse"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(ServerOptions):
-    authentication_methods: tuple[str, ...] = ()
 
 
 class Word(Way):
@@ -69,7 +63,7 @@ class Code(Way):
 @asynccontextmanager
 async def serving(keys: Keys, folder: Path, *methods: str, authorized: str = "") -> AsyncIterator[Target]:
     (folder / "authorized_keys").write_text(authorized or keys.authorized())
-    options = Options(
+    options = ServerOptions(
         authentication_methods=methods, root_login="yes", strict_modes=False,
         authorized_keys=(str(folder / "authorized_keys"),), print_motd=False,
     )  # fmt: skip
