@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.kit import PATIENCE, Login
+from tests.needs import absent
 
 BULK = 10_000_000
 
@@ -290,6 +293,82 @@ def test_a_remote_forwarding_of_a_port_that_the_server_chooses(login: Login) -> 
         assert talk(allocated, b"back") == b"BACK"
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 255
+
+
+@contextmanager
+def web() -> Iterator[int]:
+    """A web server whose every page says hello."""
+
+    class Hello(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def curl(way: str, proxy: int, port: int) -> bytes:
+    """What curl gets of the web server by a proxy."""
+    if shutil.which("curl") is None:
+        absent("curl is not installed")
+    line = ["curl", "-sS", "--max-time", str(PATIENCE), f"--{way}", f"127.0.0.1:{proxy}"]
+    done = subprocess.run([*line, f"http://127.0.0.1:{port}/"], capture_output=True, check=False)
+    return done.stdout or done.stderr
+
+
+SOCKS = ("socks4", "socks4a", "socks5", "socks5-hostname")
+
+
+def test_a_dynamic_forwarding(login: Login) -> None:
+    with web() as target:
+        port = free_port()
+        process = login.start(flags=("-v", "-N", "-D", str(port)))
+        until(process, b"Entering interactive session.")
+        assert [curl(way, port, target) for way in SOCKS] == [b"hello"] * 4
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_a_remote_dynamic_forwarding_reaches_what_PermitRemoteOpen_names(login: Login) -> None:  # noqa: N802
+    with web() as target, web() as other:
+        permit = f"PermitRemoteOpen=127.0.0.1:{target}"
+        process = login.start(flags=("-v", "-N", "-R", "0", "-o", permit))
+        told = until(process, b"Entering interactive session.")
+        allocated = int(told.split(b"Allocated port ")[1].split()[0])
+        assert [curl(way, allocated, target) for way in SOCKS] == [b"hello"] * 4
+        assert b"hello" not in curl("socks5", allocated, other)
+        assert b"PermitRemoteOpen" in until(process, b"PermitRemoteOpen")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_sockets_of_the_file_system_forwarded(login: Login, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    with echo() as target:
+        there = tmp_path / "there"
+        flags = ("-v", "-N", "-R", f"{there}:127.0.0.1:{target}", "-L", f"{mine}:{there}")
+        process = login.start(flags=flags)
+        until(process, b"Entering interactive session.")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(mine))
+            connection.sendall(b"round")
+            connection.shutdown(socket.SHUT_WR)
+            assert b"".join(iter(lambda: connection.recv(65536), b"")) == b"ROUND"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert not mine.exists()
 
 
 def test_standard_input_and_output_forwarded(login: Login) -> None:

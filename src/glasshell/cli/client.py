@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -19,7 +19,7 @@ from ..aio.recorder import Recorder
 from ..aio.rotation import HostKeyUpdate
 from ..aio.speculation import Speculation
 from ..aio.trust import AskHostKey, Trust
-from ..config.ssh_config import ClientOptions, Forward
+from ..config.ssh_config import ClientOptions
 from ..errors import (
     DeadlineExceeded,
     HostKeyRefused,
@@ -33,6 +33,7 @@ from ..system.cpu import has_aes
 from ..views.log import LogView
 from ..wire import visible
 from . import terminal
+from .forwards import Forwards
 from .questions import Questions
 from .report import FAILED, tried
 from .session import Session
@@ -40,7 +41,6 @@ from .stdio import write_all
 from .watching import check_views, close_views, for_capture, open_views, tell_of_secrets, wanted
 
 if TYPE_CHECKING:
-    from ..aio.forward import Listener
     from ..crypto.signatures import PrivateKey
     from ..policy import Policy
     from .dialing import Dialing
@@ -350,7 +350,7 @@ class Client:
     def _may_begin(self) -> bool:
         """Whether a session is the first thing that is asked of the server, so that it can be sent ahead."""
         options = self._options
-        forwards = options.local_forwards or options.remote_forwards
+        forwards = options.local_forwards or options.remote_forwards or options.dynamic_forward
         if forwards and not options.clear_all_forwardings:
             return False
         return options.session_type != "none" and self._said.stdio_forward is None
@@ -408,7 +408,7 @@ class Client:
     async def _serve(self, connection: Connection) -> int:
         options, said = self._options, self._said
         if not options.clear_all_forwardings:
-            await self._forward(connection)
+            await Forwards(connection, options, lambda text: self._note("info", text)).request()
         session = self._session or self._make_session(connection)
         if said.stdio_forward is not None:
             return await session.stdio_forward(*said.stdio_forward, self._go)
@@ -461,29 +461,6 @@ class Client:
             if any(match_pattern(name, pattern) for pattern in self._options.send_env)
         }
         return {**self._views.environment(), **dict(self._options.set_env), **sent}
-
-    async def _forward(self, connection: Connection) -> None:
-        options = self._options
-        for forward in options.local_forwards:
-            bind = forward.bind if forward.bind is not None else "" if options.gateway_ports else "localhost"
-            await self._request(forward, "local", connection.forward_local, bind)
-        for forward in options.remote_forwards:
-            bind = "localhost" if forward.bind is None else forward.bind
-            listener = await self._request(forward, "remote", connection.forward_remote, bind)
-            if listener is not None and not forward.port:
-                target = f"{forward.host}:{forward.host_port}"
-                self._note("info", f"Allocated port {listener.port} for remote forward to {target}")
-
-    async def _request(
-        self, forward: Forward, kind: str, ask: Callable[..., Awaitable[Listener]], bind: str
-    ) -> Listener | None:
-        try:
-            return await ask((bind, forward.port), (forward.host, forward.host_port))
-        except SSHError as error:
-            if self._options.exit_on_forward_failure:
-                raise
-            self._note("info", f"Could not request {kind} forwarding: {error}")
-            return None
 
 
 class _Ordered(Trust):

@@ -27,7 +27,6 @@ CLIENT: Final[dict[str, Unbuilt]] = {
     "channeltimeout": Unbuilt(_NONE),
     "controlmaster": Unbuilt(("false",)),
     "controlpersist": Unbuilt(),
-    "dynamicforward": Unbuilt(()),
     "enableescapecommandline": Unbuilt(),
     "forwardx11": Unbuilt(),
     "gssapiauthentication": Unbuilt(),
