@@ -342,6 +342,55 @@ def test_forwarding_both_ways(name: str, glass: Server, client: GetClient, keys:
         assert time.monotonic() < deadline
 
 
+def talk_by_path(path: Path, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(str(path))
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("name", OPENSSH)
+def test_a_socket_of_the_file_system(
+    name: str, glass: Server, client: GetClient, keys: Keys, echo: int, tmp_path: Path
+) -> None:
+    """-R with a path here; with the system's ssh, whose files are ours, -L to it as well."""
+    there, mine = tmp_path / "there", tmp_path / "mine"
+    forwards = ["-R", f"{there}:127.0.0.1:{echo}"]
+    if name == "openssh-9.2":
+        forwards += ["-L", f"{mine}:{there}"]
+    line = client(name).argv(glass.target, *forwards, identity=keys.user())
+    with subprocess.Popen([*line, "echo on; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ssh:
+        assert ssh.stdout is not None
+        assert ssh.stdout.readline() == b"on\n"
+        assert there.stat().st_mode & 0o777 == 0o600
+        data = os.urandom(300_000)
+        for path in [there, mine][: len(forwards) // 2]:
+            assert talk_by_path(path, data) == data
+        ssh.communicate(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("config", "allowed"),
+    [
+        ("AllowStreamLocalForwarding yes", True),
+        ("AllowStreamLocalForwarding remote", True),
+        ("AllowStreamLocalForwarding local", False),
+        ("AllowStreamLocalForwarding no", False),
+        ("DisableForwarding yes", False),
+        ("AllowTcpForwarding no", True),
+    ],
+)
+def test_who_may_use_sockets_of_the_file_system(
+    config: str, allowed: bool, client: GetClient, keys: Keys, tmp_path: Path
+) -> None:
+    with GlassServer(keys, config) as server:
+        flags = ["-R", f"{tmp_path / 'there'}:127.0.0.1:1", "-o", "ExitOnForwardFailure=yes"]
+        done = client("openssh-9.2").run(server.target, "echo on", *flags, identity=keys.user())
+    assert done.stdout == b"on\n" * allowed
+
+
 # -- what authorized_keys and sshd_config forbid
 
 

@@ -372,14 +372,25 @@ class AccountGatekeeper(Gatekeeper):
         return "localhost" if port else "127.0.0.1"
 
     async def connect_path(self, login: LoggedIn, path: str) -> socket.socket | None:
-        if not all(each.port_forwarding for each in self.permissions(login)):
+        if not self._may_use_paths(login, "local"):
             return None
         return await asyncio.to_thread(asuser.connect_path, self.account(login), path)
 
     async def bind_path(self, login: LoggedIn, path: str) -> socket.socket | None:
-        if not all(each.port_forwarding for each in self.permissions(login)):
+        if not self._may_use_paths(login, "remote"):
             return None
-        return await asyncio.to_thread(asuser.bind_path, self.account(login), path)
+        options = self.options_of(login)
+        return await asyncio.to_thread(
+            asuser.bind_path, self.account(login), path, mask=options.stream_local_bind_mask,
+            unlink=options.stream_local_bind_unlink,
+        )  # fmt: skip
+
+    def _may_use_paths(self, login: LoggedIn, way: str) -> bool:
+        """Whether sockets of the file system may be forwarded: AllowStreamLocalForwarding, and the keys."""
+        options = self.options_of(login)
+        allowed = options.allow_stream_local_forwarding in ("yes", way)
+        keys = (_admission(grant).permissions for grant in login.grants)
+        return allowed and not options.disable_forwarding and all(each.port_forwarding for each in keys)
 
     # The log
 

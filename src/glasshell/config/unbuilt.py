@@ -44,7 +44,6 @@ SERVER: Final[dict[str, Unbuilt]] = {
     "chrootdirectory": Unbuilt(_NONE, refused=True, text=_REFUSED),
     "refuseconnection": Unbuilt(refused=True, text=_REFUSED),
     # What stays off
-    "allowstreamlocalforwarding": Unbuilt(text="is not supported: it stays off"),
     "channeltimeout": Unbuilt(_NONE),
     "hostkeyagent": Unbuilt(_NONE),
     "kerberosauthentication": Unbuilt(text="is not supported: it stays off"),
