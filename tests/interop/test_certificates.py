@@ -348,6 +348,8 @@ def test_a_refused_certificate_is_explained(sshd: Any, tmp_path: Path) -> None:
     by = CA.public.fingerprint()
     assert f"certificate ID id (serial 7) CA ED25519 {by}, for {target.user}" in done.stderr
     assert "it has expired" in done.stderr
+    cause = "a certificate does not hold, wherever it is shown: Certificate invalid: expired"
+    assert f"likely: {cause}" in done.stderr
 
 
 # ---- security keys

@@ -49,6 +49,8 @@ def _facts(story: Story) -> dict[str, str]:
         "agent": str(agent.get("problem") or ""),
         "agent_lost": str(agent.get("problem") or "") if agent.get("path") else "",
         "fingerprints": ", ".join(k.identity for k in keys[:3]),
+        "certificates": "; ".join(k.certificate for k in keys if k.certificate)[:400],
+        "stale": "; ".join(dict.fromkeys(k.objection for k in keys if k.objection))[:200],
         "rsa": "yes" if any(k.algorithm.startswith(("rsa-", "ssh-rsa")) for k in keys) else "",
         "first": keys[0].source.removesuffix(" (agent)") if keys else "",
         "remarks": "; ".join(login.remarks[:3]),
@@ -375,6 +377,10 @@ LOGIN: Final = Phase(
             when=_keys_refused,
             what="The server took none of the keys that were offered for {user} ({count}: {keys}).",
             causes=(
+                ("[stale]a certificate does not hold, wherever it is shown: {stale}", "{certificates}"),
+                ("[certificates]the server does not trust the certificate's authority (TrustedUserCAKeys), has"
+                 " revoked it or the key, or {user} is not among its names, and no AuthorizedPrincipals says"
+                 " whose they are", "{certificates}"),
                 "the key is not in the authorized_keys of {user} on the server",
                 "the user name is wrong, or has no account there",
                 "[root]root may not log in at all (AllowUsers, dropbear -w); PermitRootLogin no would show"

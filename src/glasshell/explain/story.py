@@ -15,6 +15,7 @@ from ..errors import (
     AuthenticationFailed,
     ChannelOpenFailed,
     Disconnected,
+    KeyFormatError,
     MalformedMessage,
     RequestFailed,
     SSHError,
@@ -53,7 +54,9 @@ class Try:
     with), "not acceptable" (a key that was asked about), "skipped: ..." or "" while none came.
     """
 
-    __slots__ = ("algorithm", "answer", "asked", "identity", "method", "signed", "source")
+    __slots__ = (
+        "algorithm", "answer", "asked", "certificate", "identity", "method", "objection", "signed", "source",
+    )  # fmt: skip
 
     def __init__(self, method: str, identity: str = "", source: str = "", answer: str = "") -> None:
         self.method = method
@@ -64,6 +67,8 @@ class Try:
         self.signed = False
         self.asked = False
         """The server had said that it would take this key, before the signature."""
+        self.certificate = self.objection = ""
+        """Of a certificate who issued it and for whom; and why it holds for nobody."""
 
     @property
     def absent(self) -> bool:
@@ -188,6 +193,8 @@ class Story:
 
     def __init__(self) -> None:
         self.role = ""
+        self.began_at = 0.0
+        """When it began, in seconds since 1970; 0: not known."""
         self.way = Way()
         self.opening = Opening()
         self.login = Login()
@@ -224,6 +231,7 @@ class Story:
 
     def _on_started(self, f: Facts) -> None:
         self.role = str(f.get("role", ""))
+        self.began_at = float(f.get("wall_time") or 0.0)
         self._server_sends = self.role == "server"
 
     def _on_resolving(self, f: Facts) -> None:
@@ -373,7 +381,8 @@ class Story:
         method = a.method_context(message.method_name)
         tried = Try(method)
         if isinstance(body, a.PublickeyRequest | a.HostboundRequest):
-            print_ = _fingerprint(body.public_key)
+            certified = "-cert-" in body.algorithm
+            print_ = self._certificate(tried, body.public_key) if certified else _fingerprint(body.public_key)
             if login.tries and login.tries[-1].answer == "would do" and print_ in login.tries[-1].identity:
                 login.tries[-1].signed, login.tries[-1].asked, login.tries[-1].answer = True, True, ""
                 return
@@ -381,6 +390,24 @@ class Story:
             tried.algorithm, tried.signed = clip(body.algorithm), body.has_signature
             tried.source = login.sources.get(print_, "")
         self._add(tried)
+
+    def _certificate(self, tried: Try, blob: bytes) -> str:
+        """Reads a certificate; returns the fingerprint of its key."""
+        from ..crypto.signatures import PublicKey
+        from ..keys.public import read_key  # late: few logins have one
+
+        try:
+            key = read_key(blob)
+        except KeyFormatError as error:
+            tried.objection = clip(error)
+            return _fingerprint(blob)
+        if not isinstance(key, PublicKey):
+            names = ", ".join(key.principals) or "nobody"
+            tried.certificate = clip(f"{key.issued}, for {names}, valid {key.validity}")
+            # From wherever the user comes: what is objected to an address is not known here.
+            where = key.source_addresses[0].partition("/")[0] if key.source_addresses else None
+            tried.objection = key.objection("user", None, self.began_at, address=where)
+        return key.fingerprint()
 
     def failed(self, message: a.UserauthFailure) -> None:
         """A request was refused, or was one step of several."""
