@@ -20,6 +20,7 @@ import pytest
 import glasshell
 from glasshell.agent.client import Identity
 from glasshell.aio.agent import Agent, Binding
+from glasshell.aio.memory import Memory
 from glasshell.crypto.signatures import PrivateKey, PublicKey
 from glasshell.errors import AuthenticationFailed, HostKeyRefused
 from glasshell.keys.certificate import Certificate, sign_certificate
@@ -259,6 +260,28 @@ def test_a_user_certificate_at_sshd(
             return [f"{facts['key_type']} {facts['fingerprint']}" for facts in told]
 
         assert talk(offered())[-1] == f"{key.public.label}-CERT {key.public.fingerprint()}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_certificate_that_was_enough_comes_first_the_next_time(
+    version: str, sshd: Any, keys: Keys, tmp_path: Path
+) -> None:
+    """And alone: with the session behind it, on one connection."""
+    target = sshd(version).target
+    path = files(tmp_path, USER, read_key(certs.build(target.user.encode())))
+    memory = Memory()
+
+    async def run() -> list[str]:
+        records: list[Record] = []
+        connecting = connect(target, keys, keys=[path], memory=memory, sinks=[records.append])
+        async with connecting as connection:
+            assert (await connection.run("true")).ok
+        states = [r for r in records if isinstance(r, StateRecord)]
+        assert sum(r.name == "started" for r in states) == 1
+        return [r.facts["key_type"] for r in states if r.name == "auth_offer"]
+
+    assert talk(run()) == ["ED25519", "ED25519-CERT"]
+    assert talk(run()) == ["ED25519-CERT"]
 
 
 @contextmanager

@@ -60,7 +60,7 @@ from .dial import dial
 from .endpoint import Endpoint
 from .forward import PRIVATE, Listener, Place, listen_local
 from .hostchecks import USUAL, HostChecks
-from .identity import CertificateLike, KeyLike
+from .identity import CERTIFIED, CertificateLike, KeyLike, mark
 from .login import Asking, Login
 from .memory import PROCESS, Memory
 from .process import Completed, Process, Terminal, program
@@ -404,7 +404,7 @@ class Connection(Endpoint):
         plain = self.negotiated.compression_c2s == "none"
         sent = self._client.ahead and isinstance(signature, bytes) and plain
         if sent and ahead is not None and speculation is not None and not speculation.asked:
-            speculation.asked = speculation.may_ask(question.key.fingerprint())
+            speculation.asked = speculation.may_ask(mark(question.key))
             if speculation.asked:
                 ahead(self)
         self.link.uncork()
@@ -491,10 +491,13 @@ class Connection(Endpoint):
 
 
 def _one_key(attempts: Sequence[Attempt]) -> str:
-    """The fingerprint of the key that was enough to log in; empty where it was not a key alone."""
+    """The mark of the key that was enough to log in; empty where it was not a key alone."""
     steps = [attempt for attempt in attempts if attempt.answer in ("accepted", "partial")]
     enough = len(steps) == 1 and steps[0].method == "publickey"
-    return steps[0].identity.rpartition(" ")[2] if enough else ""
+    if not enough:
+        return ""
+    label, _, fingerprint = steps[0].identity.rpartition(" ")
+    return fingerprint + CERTIFIED * label.endswith("-CERT")
 
 
 class Connecting:

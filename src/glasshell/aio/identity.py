@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from ..keys.certificate import Certificate
 
 __all__ = [
-    "DEFAULT_FILES", "AskPassphrase", "CertificateLike", "Identity", "KeyLike", "State", "about",
-    "certificate_beside", "collect", "read_certificate", "read_identity", "read_private_file",
+    "CERTIFIED", "DEFAULT_FILES", "AskPassphrase", "CertificateLike", "Identity", "KeyLike", "State", "about",
+    "certificate_beside", "collect", "mark", "read_certificate", "read_identity", "read_private_file",
 ]  # fmt: skip
 
 DEFAULT_FILES: Final = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 """Where a user's keys are, in the order in which ssh(1) tries them."""
 
 PASSPHRASE_TRIES: Final = 3
+
+CERTIFIED: Final = " certificate"
+"""What is remembered of a certificate, behind the fingerprint of its key."""
 
 KeyLike: TypeAlias = PrivateKey | str | os.PathLike[str]
 CertificateLike: TypeAlias = "Certificate | str | os.PathLike[str]"
@@ -104,6 +107,11 @@ def read_identity(item: KeyLike, *, explicit: bool) -> Identity:
     except OSError as error:
         found.problem = error.strerror or str(error)
     return found
+
+
+def mark(key: AnyKey) -> str:
+    """By what a key that was enough to log in is remembered: a certificate is another one than its key."""
+    return f"{key.fingerprint()}{CERTIFIED * (not isinstance(key, PublicKey))}"
 
 
 def about(key: AnyKey) -> str:

@@ -296,7 +296,7 @@ class _Search:
     def _tell_certificate(self, certificate: Certificate, where: str) -> None:
         authority = certificate.authority
         name = f'ID "{visible(certificate.key_id)}" (serial {certificate.serial})'
-        by = f"signed by CA {authority.label} {authority.fingerprint()}"
+        by = f"signed by {authority.label} CA {authority.fingerprint()}"
         self._note("verbose", f"Accepted certificate {name} {by} {where}")
 
 

@@ -34,6 +34,7 @@ from .identity import (
     about,
     certificate_beside,
     collect,
+    mark,
     read_certificate,
     read_identity,
 )
@@ -146,7 +147,7 @@ class Login:
 
     def hurry(self, favourite: str) -> None:
         """From here on a key is not asked about first where its signature asks nobody; the one with the
-        fingerprint `favourite` comes before all others. Call before the first question."""
+        mark `favourite` comes before all others. Call before the first question."""
         self._eager, self._favourite = True, favourite
 
     async def prepare(self) -> None:
@@ -278,7 +279,7 @@ class Login:
                 skipped=lambda what, reason: self._skip("publickey", what, reason),
             )  # fmt: skip
             if self._favourite:
-                found.sort(key=lambda i: i.key is None or i.key.fingerprint() != self._favourite)
+                found.sort(key=lambda i: i.key is None or mark(i.key) != self._favourite)
             self._keys, self._sole = deque(found), len(found) == 1
             if self._eager and found:
                 await self._signs_unasked(found[0])
@@ -296,7 +297,7 @@ class Login:
             return False
         identity = identity.signer or identity
         if identity.agent is not None:
-            return self._sole or key.fingerprint() == self._favourite
+            return self._sole or mark(key) == self._favourite
         try:
             await identity.open(self._passphrase, None)
         except (SSHError, OSError):

@@ -48,7 +48,7 @@ class Plan:
     eager: bool = False
     """Whether the first login request goes with SERVICE_REQUEST."""
     key: str = ""
-    """The fingerprint of the key that was enough to log in last time."""
+    """The mark of the key that was enough to log in last time (`identity.mark`)."""
     channel: int | None = None
     """How the server numbers its first channel, if that is known."""
 
@@ -157,7 +157,7 @@ class Speculation:
             self._state("speculation", guess=guess, login=plan.eager, session=session)
 
     def may_ask(self, login: str) -> bool:
-        """Whether a program may be asked for right behind a login by the key with this fingerprint."""
+        """Whether a program may be asked for right behind a login by the key with this mark."""
         return bool(login) and self.plan.key == login and self.plan.channel is not None
 
     def first_channel(self, software: str) -> int | None:

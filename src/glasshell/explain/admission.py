@@ -378,8 +378,8 @@ LOGIN: Final = Phase(
             what="The server took none of the keys that were offered for {user} ({count}: {keys}).",
             causes=(
                 ("[stale]a certificate does not hold, wherever it is shown: {stale}", "{certificates}"),
-                ("[certificates]the server does not trust the certificate's authority (TrustedUserCAKeys), has"
-                 " revoked it or the key, or {user} is not among its names, and no AuthorizedPrincipals says"
+                ("[certificates]the server does not trust the certificate's authority (TrustedUserCAKeys), or"
+                 " has revoked it, or {user} is not among its names and no AuthorizedPrincipals says"
                  " whose they are", "{certificates}"),
                 "the key is not in the authorized_keys of {user} on the server",
                 "the user name is wrong, or has no account there",
