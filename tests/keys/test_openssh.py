@@ -294,7 +294,7 @@ def test_rsa_numbers_have_to_belong_together() -> None:
 def test_large_and_foreign_files() -> None:
     for data, words in (
         (b"-----BEGIN RSA PRIVATE KEY-----\n" + b"A" * (1 << 20), "bytes"),
-        (b"PuTTY-User-Key-File-3: ssh-ed25519\n", "PuTTY"),
+        (b"PuTTY-User-Key-File-1: ssh-ed25519\n", "PuTTY"),
         (b"ssh-ed25519 AAAA\n", "public key"),
         (b"-----BEGIN DSA PRIVATE KEY-----\n-----END DSA PRIVATE KEY-----\n", "DSA"),
         (b"\x00\xff\xfe", "not a private key"),

@@ -45,7 +45,7 @@ def parts(*, magic: bytes = b"SSHSIG", version: int = 1, namespace: bytes = b"fi
 # ---- OpenSSH's
 
 
-@pytest.mark.parametrize("name", ["ed25519", "ecdsa"])
+@pytest.mark.parametrize("name", ["ed25519", "ecdsa", "ed25519_sk", "ecdsa_sk", "ecdsa_sk_webauthn"])
 def test_samples_of_openssh(name: str, shared: Path) -> None:
     folder = shared / "vectors/openssh/unittests/sshsig/testdata"
     signature = FileSignature.parse((folder / f"{name}.sig").read_bytes())
@@ -127,15 +127,6 @@ def test_g7_the_hash_is_part_of_it() -> None:
             FileSignature.parse(parts(hash=name))
     with pytest.raises(UsageError):
         hasher("sha1")
-
-
-def test_g7_a_login_is_no_signature_of_a_file() -> None:
-    """A server has a login's signature, over data that it chose in part."""
-    session = b"SSHSIG" + to_be_signed("file", "sha512", DIGEST)[6:32]  # a session id that looks like one
-    login = string(session) + to_be_signed("file", "sha512", DIGEST)
-    for data in (login, session, login[4:]):
-        made = FileSignature(KEY.public, "file", "sha512", KEY.sign("ssh-ed25519", data))
-        assert made.objection("file", DIGEST) == "incorrect signature"
 
 
 @pytest.mark.parametrize("version", [0, 2, 2**32 - 1])

@@ -59,6 +59,10 @@ def load_private_key(data: bytes, passphrase: Secret | None = None, *, hardware:
     if len(data) > MAX_FILE:
         raise KeyFormatError(f"a private key file of {len(data)} bytes; {MAX_FILE} are allowed")
     data = data.lstrip(b" \t\r\n")
+    if data.startswith(b"PuTTY-User-Key-File"):
+        from .putty import load_ppk  # late: hardly anybody has one
+
+        return load_ppk(data, passphrase)
     label = _label(data)
     if label == _LABEL:
         return _parse(_unarmor(data), passphrase, hardware)
@@ -86,8 +90,6 @@ def _label(data: bytes) -> bytes:
     first = data.split(b"\n", 1)[0].strip()
     if first.startswith(b"-----BEGIN ") and first.endswith(b"-----") and b"PRIVATE KEY" in first:
         return first[11:-5]
-    if first.startswith(b"PuTTY-User-Key-File"):
-        raise KeyFormatError("a key in PuTTY's format", hint="convert it: puttygen KEY -O private-openssh")
     if first.startswith(b"---- BEGIN SSH2"):
         raise KeyFormatError("a key in the format of SSH.COM", hint="convert it: ssh-keygen -i -f KEY")
     if first.split(b" ")[0].decode("latin-1") in KEY_TYPES:
