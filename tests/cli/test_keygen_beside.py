@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -455,3 +458,41 @@ def test_forms_of_other_programs(kind: tuple[str, ...], pair: Beside) -> None:
         pair.write("form", ours.out)
         if (kind[0], form) != ("ecdsa", "PEM"):  # which is that of PKCS8, and read as such
             assert agree(pair, "-i", "-m", form, "-f", "form").out.strip() == public
+
+
+# ---- keys in an agent
+
+
+@pytest.fixture
+def agent(made: Path) -> Iterator[Beside]:
+    """An agent of OpenSSH 9.2 that holds `ca`, whose file is gone."""
+    with beside("9.2") as pair:
+        shutil.copytree(made, pair.folder, dirs_exist_ok=True)
+        socket = pair.folder / "agent"
+        process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+        try:
+            pair.environment["SSH_AUTH_SOCK"] = str(socket)
+            deadline = time.monotonic() + 10
+            while not socket.exists() and time.monotonic() < deadline:
+                process.poll()
+            environment = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
+            subprocess.run(["ssh-add", "-q", pair.folder / "ca"], env=environment, check=True)
+            (pair.folder / "ca").unlink()
+            yield pair
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def test_an_agent_signs(agent: Beside) -> None:
+    for act in (agent.ours, agent.theirs):
+        assert act("-q", "-Us", "ca.pub", "-I", "id", "-n", "a", "user.pub").status == 0
+        assert "using ssh-ed25519" in agree(agent, "-L", "-f", "user-cert.pub").out
+        signed = act("-Y", "sign", "-n", "file", "-f", "ca.pub", stdin="data")
+        assert signed.status == 0
+        agent.write("sig", signed.out)
+        assert agree(agent, "-Y", "check-novalidate", "-n", "file", "-s", "sig", stdin="data").status == 0
+    agree(agent, "-q", "-Us", "rsa_ca.pub", "-I", "id", "-n", "a", "user.pub")  # which it does not hold
+    agree(agent, "-Y", "sign", "-U", "-n", "file", "-f", "rsa_ca.pub", stdin="data")
+    agent.environment["SSH_AUTH_SOCK"] = str(agent.folder / "nobody")
+    agree(agent, "-Y", "sign", "-U", "-n", "file", "-f", "ca.pub", stdin="data")

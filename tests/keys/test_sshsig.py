@@ -16,7 +16,7 @@ from glasshell.crypto.signatures import PrivateKey, PublicKey
 from glasshell.errors import KeyFormatError, UsageError
 from glasshell.keys.allowed_signers import AllowedSigners
 from glasshell.keys.public import dump_public_key, load_public_key
-from glasshell.keys.sshsig import FileSignature, hasher, sign, to_be_signed
+from glasshell.keys.sshsig import FileSignature, hasher, sign
 from glasshell.keys.times import parse_time
 from glasshell.wire import Reader, string, uint32
 
