@@ -231,7 +231,8 @@ class Story:
 
     def _on_started(self, f: Facts) -> None:
         self.role = str(f.get("role", ""))
-        self.began_at = float(f.get("wall_time") or 0.0)
+        began = f.get("wall_time")
+        self.began_at = began if isinstance(began, float) else 0.0
         self._server_sends = self.role == "server"
 
     def _on_resolving(self, f: Facts) -> None:
