@@ -45,7 +45,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "explain": ("messages", "crypto", "observe", "policy", "keys"),
     "views": ("observe", "explain"),
-    "config": ("policy", "keys", "crypto.registry"),
+    "config": ("policy", "keys", "crypto.registry", "crypto.kinds"),
     "system": ("keys", "agent.held"),
     "aio": ("protocol", "sftp", "agent", "config", "system", "views"),
     "blocking": ("aio",),

@@ -19,7 +19,7 @@ HOOK = """
 import sys
 def told(event, facts):
     if event == "glasshell.connect":
-        print("loaded:", "glasshell.aio.client" in sys.modules)
+        print("loaded:", bool({"glasshell.aio.client", "cryptography"} & set(sys.modules)))
 sys.addaudithook(told)
 from glasshell.cli.main import main
 sys.exit(main(sys.argv[1:]))

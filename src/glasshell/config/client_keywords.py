@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..crypto.registry import Kind
+from ..crypto.kinds import Kind
 from ..errors import ConfigError
-from ..policy import Policy
 from ..wire import visible
 from .client_options import AddKeys, Forward, Jump, hops
 from .forms import (
@@ -324,7 +323,13 @@ def _proxy_jump(line: Line) -> tuple[Jump, ...]:
 
 
 def _client(name: str) -> Callable[[], Sequence[str]]:
-    return lambda: getattr(Policy.client(), name)
+    def usual() -> Sequence[str]:
+        from ..policy import Policy  # late, as the algorithms: see `forms`
+
+        listed: Sequence[str] = getattr(Policy.client(), name)
+        return listed
+
+    return usual
 
 
 _KEYS: Final = algorithms(Kind.HOST_KEY, _client("pubkey_algorithms"))

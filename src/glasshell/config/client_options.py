@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from ..policy import Policy
 from ..values import field, slotted
+
+if TYPE_CHECKING:
+    from ..policy import Policy
 
 __all__ = ["AddKeys", "ClientOptions", "Forward", "Jump", "Told"]
 
@@ -228,6 +230,8 @@ class ClientOptions:
         }
         changes = {name: value for name, value in said.items() if value is not None}
         # A person may take longer for a password than any grace; the server has its own.
+        from ..policy import Policy
+
         return Policy.client(allow_terrapin=self.allow_terrapin, login_grace=0, **changes)
 
 

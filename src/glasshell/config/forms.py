@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..crypto.registry import Kind, names
+from ..crypto.kinds import Kind
 from ..errors import ConfigError
 from ..keys.patterns import match_list, match_pattern
 from ..wire import visible
@@ -139,7 +139,7 @@ def algorithm_list(kind: Kind, value: str, defaults: Sequence[str]) -> tuple[str
     only narrows the choice; `unknown_algorithms` tells them. Raises ConfigError where none is left.
     """
     sign, wanted = _split_list(value)
-    known = names(kind)
+    known = _names_of(kind)
     chosen = [name for pattern in wanted for name in known if match_pattern(name, pattern)]
     result = {
         "": chosen,
@@ -149,15 +149,22 @@ def algorithm_list(kind: Kind, value: str, defaults: Sequence[str]) -> tuple[str
     }[sign]
     if not result:
         raise ConfigError(
-            f'no {kind.value} of "{visible(value)}" is to be had', hint=f"known: {', '.join(names(kind))}"
+            f'no {kind.value} of "{visible(value)}" is to be had', hint=f"known: {', '.join(known)}"
         )
     return tuple(dict.fromkeys(result))
+
+
+def _names_of(kind: Kind) -> tuple[str, ...]:
+    # Imported late: most files name no algorithm, and who reads them has to be quick.
+    from ..crypto.registry import names
+
+    return names(kind)
 
 
 def unknown_algorithms(kind: Kind, value: str) -> tuple[str, ...]:
     """The names in a list of algorithms that are not built here."""
     sign, wanted = _split_list(value)
-    known = names(kind)
+    known = _names_of(kind)
     if sign == "-":
         return ()
     return tuple(name for name in wanted if "*" not in name and "?" not in name and name not in known)

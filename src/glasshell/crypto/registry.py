@@ -19,6 +19,7 @@ from . import key_exchange, packet_ciphers
 from .compression import Compressor, Decompressor
 from .groups import rfc3526
 from .key_exchange import KeyExchange
+from .kinds import Kind as Kind
 from .packet_ciphers import Mac, Opener, Sealer
 from .signatures import certified_name
 
@@ -28,16 +29,6 @@ Context = Literal["dh", "gex", "ecdh", "hybrid"]
 
 BOTH: Final[tuple[Role, ...]] = ("client", "server")
 CLIENT: Final[tuple[Role, ...]] = ("client",)
-
-
-class Kind(Enum):
-    """What is negotiated in SSH_MSG_KEXINIT; the value completes OpenSSH's "no matching … found"."""
-
-    KEX = "key exchange method"
-    HOST_KEY = "host key type"
-    CIPHER = "cipher"
-    MAC = "MAC"
-    COMPRESSION = "compression method"
 
 
 class Status(Enum):

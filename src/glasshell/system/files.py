@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..errors import ConfigError
-from ..keys.authorized_keys import AuthorizedKeys
 from ..wire import visible
 from .accounts import Account, is_root
+
+if TYPE_CHECKING:
+    from ..keys.authorized_keys import AuthorizedKeys
 
 __all__ = [
     "MAX_FILE", "AccountFile", "AuthorizedFile", "account_path", "account_tokens", "as_account",
@@ -222,5 +224,7 @@ def read_authorized(path: str, account: Account, *, strict: bool) -> AuthorizedF
 
     `strict` is StrictModes.
     """
+    from ..keys.authorized_keys import AuthorizedKeys
+
     file = read_account_file(path, account, strict=strict, what="authorized keys")
     return AuthorizedFile(path, AuthorizedKeys.parse(file.data, path), file.objection, file.missing)

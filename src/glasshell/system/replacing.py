@@ -7,7 +7,6 @@ appended in the meantime is seen before the new file takes the old one's place.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -92,6 +91,8 @@ def _keep(target: Path, old: Path) -> None:
     try:
         os.link(target, old)
     except OSError:  # another file system, or one without hard links
+        import shutil
+
         shutil.copy2(target, old)
 
 
