@@ -59,10 +59,9 @@ async def ask(
     try:
         while len(answer) < MAX_ANSWER and (data := await process.stdout.read(MAX_ANSWER - len(answer))):
             answer += data
-        process.stdout.feed_eof()
         status = await process.wait()
     finally:
-        _end(process)
+        await _end(process)
     if status:
         return None
     return Secret(bytes(answer).split(b"\n")[0].split(b"\r")[0])
@@ -93,8 +92,7 @@ class Notice:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._process is not None:
-            _end(self._process)
-            await self._process.wait()
+            await _end(self._process)
 
 
 async def _start(
@@ -107,7 +105,10 @@ async def _start(
     )  # fmt: skip
 
 
-def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends the program, if it has not ended, and lets go of its output, which a child of it may hold."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.terminate()
+        await process.wait()
+    process._transport.close()  # type: ignore[attr-defined]  # nothing public closes the pipe
