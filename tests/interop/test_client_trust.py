@@ -46,7 +46,7 @@ def test_a_changed_host_key_is_refused(name: str, server: Servers, keys: Keys, t
             assert f"{file}:2" in text
             assert fingerprint(keys.stranger().public) in text
             assert any(fingerprint(shown) in text for shown in target.host_keys)
-            assert f'ssh-keygen -f "{file}" -R "[{target.host}]:{target.port}"' in caught.value.hint
+            assert f"ssh-keygen -f '{file}' -R '[{target.host}]:{target.port}'" in caught.value.hint
 
     before = file.read_bytes()
     talk(check())

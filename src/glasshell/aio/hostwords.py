@@ -11,7 +11,10 @@ from ..keys.known_hosts import Entry
 from ..values import slotted
 from ..wire import visible
 
-__all__ = ["NewHostKey", "added", "changed", "dns_changed", "offending", "other_names", "revoked", "spoofed"]
+__all__ = [
+    "UNSAFE", "NewHostKey", "added", "changed", "dns_changed", "offending", "other_names", "quoted",
+    "revoked", "spoofed",
+]  # fmt: skip
 
 MAX_NAMES: Final = 8
 """Most other names of a key that are listed."""
@@ -28,7 +31,6 @@ Please contact your system administrator.
 UNSAFE: Final = (
     "Password authentication is disabled to avoid man-in-the-middle attacks.",
     "Keyboard-interactive authentication is disabled to avoid man-in-the-middle attacks.",
-    "UpdateHostkeys is disabled because the host key is not trusted.",
 )
 """What becomes of a connection whose host key has changed, where StrictHostKeyChecking is no."""
 
@@ -100,6 +102,12 @@ def _short(path: str) -> str:
 
 def _banner(title: str) -> str:
     return f"{_RULE}\n@{title:57}@\n{_RULE}\n"
+
+
+def quoted(path: str) -> str:
+    """`path` for a shell, always in quotes."""
+    inside = path.replace("'", "'\\''")
+    return f"'{inside}'"
 
 
 def changed(key: PublicKey, digest: str) -> str:

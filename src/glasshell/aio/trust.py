@@ -384,7 +384,7 @@ class Trust:
             same = at_address.kind is Kind.KNOWN
             name = lookup_name(address, self.port)
             self.warn(say.spoofed(key.label, self.name, name, at_address.entry, same=same))
-        remedy = "" if self.pinned else f'ssh-keygen -f "{entry.source}" -R "{self.name}"'
+        remedy = "" if self.pinned else f"ssh-keygen -f {say.quoted(entry.source)} -R '{self.name}'"
         hint = "somebody may be in the middle"
         hint += f"; if the server was given a new key, remove the old one: {remedy}" if remedy else ""
         text = say.changed(key, self.checks.fingerprint_hash)
@@ -403,7 +403,7 @@ class Trust:
 
     def _revoked(self, key: AnyKey, entry: Entry) -> HostKeyRefused:
         self.warn(say.revoked(key.label, self.name))
-        return HostKeyRefused(f"{key.label} host key for {self.name} is revoked, by {entry.where}")
+        return HostKeyRefused(f"{key.label} host key for {self.name} was revoked, by {entry.where}")
 
     # What is looked up elsewhere
 

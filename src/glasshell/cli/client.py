@@ -313,6 +313,8 @@ class Client:
                 raise
             where = f"{options.hostname} port {options.port}"
             raise DeadlineExceeded(f"connecting to {where} was not done within {seconds} seconds") from error
+        if connection.trust.restricted and self._host_keys is not None:
+            views.warn("UpdateHostkeys is disabled because the host key is not trusted.")
         return connection
 
     def _make_trust(self, ask: AskHostKey | None) -> Trust:

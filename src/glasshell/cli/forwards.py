@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from ..aio.client import Connection
 from ..aio.forward import Listener, Place, show
 from ..config.client_options import ClientOptions, Forward
-from ..errors import SSHError
+from ..errors import HostKeyRefused, SSHError
 from ..keys.patterns import match_pattern
 
 __all__ = ["Forwards", "Kind"]
@@ -33,6 +33,11 @@ class Forwards:
             ("local", options.local_forwards), ("dynamic", options.dynamic_forward),
             ("remote", options.remote_forwards),
         )  # fmt: skip
+        if self._connection.trust.restricted and any(forwards for _, forwards in wanted):
+            self._note("Port forwarding is disabled to avoid man-in-the-middle attacks.")
+            if options.exit_on_forward_failure:
+                raise HostKeyRefused("Error: forwarding disabled due to host key check failure")
+            return
         for kind, forwards in wanted:
             for forward in forwards:
                 try:

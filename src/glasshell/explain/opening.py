@@ -309,7 +309,7 @@ TRUST: Final = Phase(
             ),
             user=(
                 "ask the administrator for the fingerprint before anything else",
-                '[file]if it is the server\'s: ssh-keygen -f "{file}" -R "{name}"',
+                "[file]if it is the server's: ssh-keygen -f '{file}' -R '{name}'",
             ),
             admin=(_COMPARE,),
         ),
