@@ -47,6 +47,7 @@ def here() -> Iterator[Machine]:
         yield made
 
 
+COMMAND = "id -un; echo got $GLASS; ulimit -n"
 CONFIG = """UsePAM yes
 KbdInteractiveAuthentication yes
 PasswordAuthentication yes
@@ -67,19 +68,20 @@ def plain(here: Machine, keys: Keys) -> Iterator[Server]:
         yield running
 
 
-def dial(client: Client, server: Server, user: str, *options: str) -> Screen:
-    asking = (
-        "-o",
-        "BatchMode=no",
-        "-o",
-        "PubkeyAuthentication=no",
-        "-o",
-        "PreferredAuthentications=keyboard-interactive,password",
-        *options,
-    )
-    return Screen(
-        [*client.argv(replace(server.target, user=user), *asking), "id -un; echo got $GLASS; ulimit -n"]
-    )
+def dial(client: Client, server: Server, user: str, *options: str, method: str = "") -> Screen:
+    """ssh on a terminal of its own; without `method`, as its users have it: keyboard-interactive first."""
+    settings = ["BatchMode=no", "PubkeyAuthentication=no", *options]
+    if method:
+        settings += [f"PreferredAuthentications={method}", "NumberOfPasswordPrompts=1"]
+    words = [word for each in settings for word in ("-o", each)]
+    return Screen([*client.argv(replace(server.target, user=user), *words), COMMAND])
+
+
+def answer(screen: Screen, question: bytes, text: str) -> bytes:
+    """Types `text` at a prompt; what was shown up to there."""
+    shown = screen.until(question)
+    screen.type(text.encode() + b"\n")
+    return shown
 
 
 @pytest.mark.parametrize("name", OPENSSH)
