@@ -313,6 +313,8 @@ class Verdict:
     confirm: bool = False
     touch_required: bool = True
     verify_required: bool = False
+    submethod: str = ""
+    """What has judged, of the several things that may: `pam`. For the records."""
 
 
 @slotted(frozen=True)

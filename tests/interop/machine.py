@@ -26,6 +26,7 @@ from tests.needs import absent
 MODULES = Path("/usr/lib")
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 FIRST_UID = 61200
+PATIENCE = 20.0
 
 _MOUNT = 'mount --bind "$1" /etc; shift; exec "$@"'
 
@@ -83,6 +84,13 @@ class Machine:
     def inside(self, line: Sequence[str]) -> list[str]:
         """The argument list that runs `line` on this machine."""
         return ["unshare", "--mount", "sh", "-ec", _MOUNT, "sh", str(self.etc), *line]
+
+    def wait_for(self, file: str, line: str) -> None:
+        """Waits until a file of this machine has a line."""
+        deadline = time.monotonic() + PATIENCE
+        while line not in (self.folder / file).read_text("utf-8").splitlines():
+            assert time.monotonic() < deadline, f"{line!r} does not come to {file}"
+            time.sleep(0.02)
 
     def shadow(self, name: str) -> list[str]:
         """The fields of an account's line in shadow(5)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from ..errors import ConfigError
 from ..events import Prompts
@@ -43,6 +43,9 @@ class PamWay(Way):
     method = "pam"
     confirms = True
 
+    folder: ClassVar[str] = ""
+    """Where services are; empty: where the system has them."""
+
     def __init__(self, gate: AccountGatekeeper) -> None:
         super().__init__(gate)
         self._process: PamProcess | None = None
@@ -61,7 +64,9 @@ class PamWay(Way):
         options, peer = who.options, who.peer
         place = f"{peer.address} {peer.port} {peer.local_address} {peer.local_port}"
         service = options.pam_service_name if options.use_pam else ""
-        reply = await process.start(who.user, service, peer.address, environment={"SSH_CONNECTION": place})
+        reply = await process.start(
+            who.user, service, peer.address, self.folder, environment={"SSH_CONNECTION": place}
+        )
         if not reply.ok:
             raise ConfigError(f"PAM: {reply}")
         return process
@@ -158,6 +163,7 @@ class PamWay(Way):
             await process.give_up()
             return "PAM account management asks, which is done in keyboard-interactive only"
         if reply.code == NEW_AUTHTOK_REQD:
+            self._refused(who, reply)
             return "the password has expired; keyboard-interactive can change it"
         return "" if reply.ok else self._refused(who, reply)
 

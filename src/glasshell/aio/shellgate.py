@@ -167,13 +167,16 @@ class AccountGatekeeper(Gatekeeper):
         admission = self._admit(who, method, outcome) if outcome is not None else None
         if outcome is None or admission is None:
             await self._wait(method, who, loop.time() - began)
-            return Verdict(False, methods=rules.following(passed), valid=who.account is not None)
+            return Verdict(
+                False, methods=rules.following(passed), valid=who.account is not None,
+                submethod=rules.submethod(method),
+            )  # fmt: skip
         passed = (*passed, admission.step)
         done = rules.complete(passed)
         return Verdict(
             True, partial=not done, methods=None if done else rules.following(passed), grant=admission,
             confirm=done and bool(rules.confirming), touch_required=outcome.touch_required,
-            verify_required=outcome.verify_required,
+            verify_required=outcome.verify_required, submethod=rules.submethod(method),
         )  # fmt: skip
 
     def _admit(self, who: Candidate, method: str, passed: Passed) -> Admission | None:
@@ -189,7 +192,7 @@ class AccountGatekeeper(Gatekeeper):
         if len(commands - {None}) > 1:
             self.note("error", "inconsistent authentication options: forced command options do not match")
             return None
-        step = Step(method, self._rules.ways[method].submethod)
+        step = Step(method, self._rules.submethod(method))
         return Admission(account, who.options, allowed, step, passed.shown, passed.key, passed.keep)
 
     def way(self, name: str) -> Way:
@@ -265,7 +268,10 @@ class AccountGatekeeper(Gatekeeper):
             return f"this server runs as {self._only.name} and serves nobody else"
         options = self._rules.options
         return account_objection(
-            account, today=int(time.time()) // DAY, check_lock=not options.use_pam
+            account,
+            today=int(time.time()) // DAY,
+            check_lock=not options.use_pam,
+            check_end=not options.use_pam,
         ) or options.user_objection(account.name, group_names(account), peer.address)
 
     # What a login may do

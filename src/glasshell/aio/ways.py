@@ -171,6 +171,10 @@ class Rules:
             and self.steps.allows(Step(method, way.submethod), passed)
         )
 
+    def submethod(self, method: str) -> str:
+        """What judges `method` here."""
+        return self.ways[method].submethod if method in self.ways else ""
+
     def following(self, passed: Sequence[Step]) -> tuple[str, ...]:
         """The methods that can continue."""
         return self.steps.following(passed) if self.steps is not None else ()

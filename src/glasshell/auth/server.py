@@ -70,6 +70,7 @@ class _Step:
     user: str
     method: str
     key: AnyKey | None = None
+    submethod: str = ""
 
 
 class ServerAuth:
@@ -329,6 +330,7 @@ class ServerAuth:
 
     def _settle(self, step: _Step, answer: Any) -> None:
         verdict = _verdict(answer)
+        step = replace(step, submethod=verdict.submethod)
         self._valid = self._valid and verdict.valid
         if not verdict.accepted:
             self._continue_with(verdict.methods)
@@ -394,7 +396,7 @@ class ServerAuth:
         if hub := self._port.hub:
             key = step.key
             hub.state(
-                "auth_verdict", user=visible(step.user), method=step.method,
+                "auth_verdict", user=visible(step.user), method=step.method, submethod=step.submethod,
                 accepted=accepted, partial=partial, key_type=key.label if key else "",
                 fingerprint=key.fingerprint() if key else "", certificate=visible(key.issued) if key else "",
                 valid=self._valid,

@@ -186,7 +186,7 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     "authorized_key": ("the line that allows the key", "path line key_type fingerprint options"),
     "auth_verdict": (
         "the server's verdict; `valid` is false where there is no such user, `certificate`: who issued it",
-        "user method accepted partial key_type fingerprint certificate valid",
+        "user method submethod accepted partial key_type fingerprint certificate valid",
     ),
     "authenticated": ("authentication succeeded", "user method"),
     # RFC 4254

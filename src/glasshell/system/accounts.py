@@ -71,11 +71,12 @@ def group_names(account: Account) -> tuple[str, ...]:
     return tuple(names)
 
 
-def account_objection(account: Account, *, today: int, check_lock: bool) -> str:
+def account_objection(account: Account, *, today: int, check_lock: bool, check_end: bool = True) -> str:
     """Why nobody may log in as `account`, in OpenSSH's words; empty where somebody may.
 
-    `today` is days since 1970. `check_lock` is for systems where no PAM looks at the lock. What
-    shadow(5) says is seen by root only; the shell is looked at by everybody.
+    `today` is days since 1970. `check_lock` and `check_end` are for systems where no PAM looks at the lock
+    and at the day on which the account ends. What shadow(5) says is seen by root only; the shell is looked
+    at by everybody.
     """
     try:
         mode = Path(account.shell).stat().st_mode
@@ -86,7 +87,7 @@ def account_objection(account: Account, *, today: int, check_lock: bool) -> str:
     password, expires = _shadow(account.name)
     if check_lock and password.startswith("!"):
         return "account is locked"
-    if expires is not None and today > expires:
+    if check_end and expires is not None and today > expires:
         return "account has expired"
     return ""
 

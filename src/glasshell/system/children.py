@@ -202,10 +202,13 @@ def spawn(
 ) -> subprocess.Popen[bytes]:  # fmt: skip
     """Starts the account's shell on `streams`; `terminal`: they are the terminal that becomes its own."""
 
+    import fcntl  # here, as the user may be unable to read where Python's modules are
+    import termios
+
     def in_child() -> None:
         # Runs after the rights were dropped: root's view of a home on the network is another.
         if terminal:
-            _controlling_terminal()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         _go_home(account.home)
 
     root = is_root()
@@ -225,13 +228,6 @@ def spawn(
 def _raw(text: str) -> bytes:
     """The bytes that came from the peer, whatever the locale of this process is."""
     return text.encode("utf-8", "surrogateescape")
-
-
-def _controlling_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _go_home(home: str) -> None:

@@ -203,7 +203,8 @@ class AuthLines:
         word = "Partial" if partial else "Accepted" if accepted else "Failed"
         kind = label(str(f.get("key_type") or ""))
         key = words(kind, f.get("fingerprint") or "", f.get("certificate") or "")
-        text = f"{word} {method} for {self.who()} ssh2" + (f": {key}" if key else "")
+        by = f"/{f['submethod']}" if f.get("submethod") else ""
+        text = f"{word} {method}{by} for {self.who()} ssh2" + (f": {key}" if key else "")
         # As auth_log does: what may be many lines a login, refused keys, is said with -v only.
         loud = (accepted and not partial) or method == "password" or not story.valid
         yield monitor(Line(0 if loud else 1, text))
