@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .auth.client import ClientAuth
 from .auth.server import LATE_REQUESTS, ServerAuth
@@ -262,6 +262,12 @@ class ClientProtocol(Protocol):
         self._auth.start()
 
 
+_BY_USER: Final = (
+    "pubkey_algorithms", "ca_signature_algorithms", "min_rsa_bits", "max_auth_failures", "max_sessions",
+    "keepalive_interval", "keepalive_count",
+)  # fmt: skip
+
+
 class ServerProtocol(Protocol):
     """The core of a server: answer its questions about keys, passwords, channels and requests.
 
@@ -284,6 +290,12 @@ class ServerProtocol(Protocol):
     def show_banner(self, text: str) -> None:
         """Shows `text` before the answer to the login request that is being judged (RFC 4252 §5.4)."""
         self._auth.show_banner(text)
+
+    def adopt(self, policy: Policy) -> None:
+        """Has the settings of `policy` hold that may depend on who logs in: those of keys, attempts, sessions
+        and keepalives. Call before the question about that user is answered."""
+        changes = {name: getattr(policy, name) for name in _BY_USER}
+        self.policy = self.transport.policy = self.policy.but(**changes)
 
     @property
     def passed(self) -> tuple[Any, ...]:

@@ -146,7 +146,7 @@ def test_a_setting_of_the_policy(text: str, name: str, value: Any) -> None:
         "Match User x all User y",
         "Match Address 10.0.0.1/8",
         "Match LocalPort x",
-        "Match User x\nMaxAuthTries 2",
+        "Match User x\nPAMServiceName y",
         "Match User x\nPort 2",
         "ChrootDirectory /x",
         "AuthenticationMethods publickey,telepathy",

@@ -26,6 +26,7 @@ from ..events import GssapiTurn, HostbasedOffered, Prompts, Verdict
 from ..keys.authorized_keys import Permissions
 from ..keys.public import AnyKey
 from ..messages.connection import Mode
+from ..policy import Policy
 from ..system import asuser, pty
 from ..system.accounts import (
     Account,
@@ -54,6 +55,9 @@ __all__ = ["AccountGatekeeper", "Admission"]
 FLOOR: Final = 0.005
 """A refusal takes at least this long, and up to 4.2 ms more by the user's name, as in OpenSSH."""
 
+LOW_FLOOR: Final = 0.002
+"""The same for `none`, with which every client begins: looking a user up takes less than a millisecond."""
+
 DAY: Final = 86400
 MAX_LIST: Final = 1 << 26
 """Largest file of RevokedKeys, in bytes; what there is to be read of it has bounds of its own."""
@@ -61,16 +65,16 @@ PRIVILEGED: Final = 1024
 """Ports below are for root to listen on."""
 
 
-Match = Callable[[str, Account | None, Peer], ServerOptions]
-"""The options that hold for a user, whose account is None where there is none, from there."""
+Match = Callable[[str, Account | None, Peer], tuple[Policy, ServerOptions]]
+"""What holds for a user, whose account is None where there is none, from there."""
 
 
 class AccountGatekeeper(Gatekeeper):
     """Lets in who has an account here and passes the steps that are asked for.
 
     One is made `of` each connection. `ways` are what there is to log in with, in the order of the offers;
-    without them it is what the options switch on. `match` tells the options that hold for a user, in whose
-    place `options` are without it; `methods` are then all that somebody could use.
+    without them it is what the options switch on. `match` tells what holds for a user, where `options` are
+    not everybody's; `methods` are then all that somebody could use.
     """
 
     def __init__(
@@ -227,12 +231,12 @@ class AccountGatekeeper(Gatekeeper):
             took.append(elapsed)
         elif took:
             elapsed = max(elapsed, took[int.from_bytes(os.urandom(4)) % len(took)])
-        await asyncio.sleep(self._delay(who.user, elapsed))
+        await asyncio.sleep(self._delay(who.user, elapsed, LOW_FLOOR if method == NONE else FLOOR))
 
-    def _delay(self, user: str, elapsed: float) -> float:
+    def _delay(self, user: str, elapsed: float, floor: float = FLOOR) -> float:
         """Seconds to wait after a refusal that took `elapsed`, as OpenSSH's ensure_minimum_time_since."""
         digest = hmac.digest(self._secret, user.encode("utf-8", "surrogateescape"), "sha512")
-        wanted = FLOOR + int.from_bytes(digest[:4], "big") / 1e12
+        wanted = floor + int.from_bytes(digest[:4], "big") / 1e12 * (floor / FLOOR)
         while wanted < elapsed:
             wanted *= 2
         return wanted - elapsed
@@ -257,7 +261,9 @@ class AccountGatekeeper(Gatekeeper):
         if self._match is None:
             rules = self._default
         else:
-            options = self._match(user, account, peer)
+            policy, options = self._match(user, account, peer)
+            if self._connection is not None:
+                self._connection.core.adopt(policy)
             rules = self._default if options == self._default.options else Rules(options, self._given)
         if rules.steps is None:
             self.note("error", "No AuthenticationMethods left after eliminating disabled methods")

@@ -241,7 +241,7 @@ class ServerAuth:
 
     def _answer_query(self, step: _Step, body: KeyRequest, verdict: Any) -> None:
         """A query grants nothing: nothing of it is kept (CVE-2024-45337)."""
-        if _verdict(verdict).accepted:
+        if _verdict(verdict).accepted and self._read_key(body) is not None:
             self._reply(UserauthPkOk(body.algorithm, body.public_key))
         else:
             self._settle(step, verdict)
@@ -252,6 +252,9 @@ class ServerAuth:
         assert step.key is not None
         data = signed_data(self._port.session_id, request)
         told, key = _verdict(verdict), step.key
+        # The policy may have become another one meanwhile: that of this user.
+        if told.accepted and self._read_key(body) is None:
+            return self._refuse(step)
         verify = told.verify_required or (not isinstance(key, PublicKey) and key.verify_required)
         if told.accepted and not key.verify(
             body.algorithm, body.signature or b"", data,

@@ -410,7 +410,7 @@ class _Daemon:
         await self.beside.start(server)
         return server
 
-    def _match(self, user: str, account: Account | None, peer: Peer) -> ServerOptions:
+    def _match(self, user: str, account: Account | None, peer: Peer) -> tuple[Policy, ServerOptions]:
         """What the Match blocks say of a login; its host is its address, as where UseDNS is no."""
         from ..config.match import Login
         from ..system.accounts import group_names
@@ -420,7 +420,7 @@ class _Daemon:
             local_port=peer.local_port, groups=group_names(account) if account is not None else (),
             invalid_user=account is None,
         )  # fmt: skip
-        return self.config.at(login)[1]
+        return self.config.at(login)
 
     async def _close(self, server: Server) -> None:
         await server.close()

@@ -192,9 +192,9 @@ class ServerOptions:
         match self.root_login:
             case "yes":
                 return ""
-            case "prohibit-password" if method == "publickey":
+            case "prohibit-password" if method in ("publickey", "hostbased", "gssapi-with-mic"):
                 return ""
-            case "forced-commands-only" if method == "publickey" and forced_command:
+            case "forced-commands-only" if forced_command:
                 return ""
         return "ROOT LOGIN REFUSED"
 

@@ -63,17 +63,10 @@ _IN_VAIN: Final = f"{_AGREED}: in a Match block it has no effect"
 
 MATCHED: Final[dict[str, Unbuilt]] = {
     "banner": Unbuilt((), text=_IN_VAIN),
-    "casignaturealgorithms": Unbuilt((), refused=True, text=_EARLY),
-    "clientalivecountmax": Unbuilt((), text=_IN_VAIN),
-    "clientaliveinterval": Unbuilt((), text=_IN_VAIN),
     "hostbasedacceptedalgorithms": Unbuilt((), refused=True, text=_EARLY),
     "ipqos": Unbuilt((), text=_IN_VAIN),
     "loglevel": Unbuilt((), text=_IN_VAIN),
-    "maxauthtries": Unbuilt((), refused=True, text=_EARLY),
-    "maxsessions": Unbuilt((), refused=True, text=_EARLY),
     "pamservicename": Unbuilt((), refused=True, text=_EARLY),
-    "pubkeyacceptedalgorithms": Unbuilt((), refused=True, text=_EARLY),
     "rekeylimit": Unbuilt((), text=_IN_VAIN),
-    "requiredrsasize": Unbuilt((), refused=True, text=_EARLY),
 }
 """Keywords of sshd_config that are obeyed, but not in Match blocks."""
