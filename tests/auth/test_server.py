@@ -626,3 +626,13 @@ def test_the_last_question_comes_after_the_signature() -> None:
     event = authenticated(port)
     assert event is not None
     assert event.grants == ("key",)
+
+
+@pytest.mark.parametrize("message", [query(key("a").public), signed(key("a"))], ids=["query", "signed"])
+def test_a_policy_that_is_the_users_holds_for_the_question_that_told_of_it(message: UserauthRequest) -> None:
+    port = server(methods=ALL)
+    port.receive(message)
+    port.policy = port.policy.but(pubkey_algorithms=("rsa-sha2-512",))
+    port.answer(YES)
+    assert port.last() == FAILURE
+    assert authenticated(port) is None
