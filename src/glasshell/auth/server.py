@@ -241,10 +241,12 @@ class ServerAuth:
 
     def _answer_query(self, step: _Step, body: KeyRequest, verdict: Any) -> None:
         """A query grants nothing: nothing of it is kept (CVE-2024-45337)."""
-        if _verdict(verdict).accepted and self._read_key(body) is not None:
-            self._reply(UserauthPkOk(body.algorithm, body.public_key))
-        else:
+        if not _verdict(verdict).accepted:
             self._settle(step, verdict)
+        elif self._read_key(body) is None:  # the policy has become another one meanwhile: this user's
+            self._refuse(step)
+        else:
+            self._reply(UserauthPkOk(body.algorithm, body.public_key))
 
     def _verify(self, step: _Step, request: UserauthRequest, verdict: Any) -> None:
         body = request.body
@@ -252,7 +254,6 @@ class ServerAuth:
         assert step.key is not None
         data = signed_data(self._port.session_id, request)
         told, key = _verdict(verdict), step.key
-        # The policy may have become another one meanwhile: that of this user.
         if told.accepted and self._read_key(body) is None:
             return self._refuse(step)
         verify = told.verify_required or (not isinstance(key, PublicKey) and key.verify_required)
