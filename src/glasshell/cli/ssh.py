@@ -130,7 +130,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "L": Flag("FORWARD", _value("LocalForward"), "[bind:]port:host:hostport, listened to here (or paths)"),
     "l": Flag("USER", _value("User"), "user on the server"),
     "m": Flag("MACS", _value("MACs"), "MACs, in order"),
-    "N": Flag("", _lines(("SessionType", "none")), "no command: forward only"),
+    "N": Flag("", _lines(("SessionType", "none"), ("RequestTTY", "no")), "no command: forward only"),
     "n": Flag("", _lines(("StdinNull", "yes")), "standard input is /dev/null"),
     "o": Flag("KEYWORD=VALUE", lambda said, value: said.lines.append(parse_option(value)),
               "an option of ssh_config(5)"),
@@ -176,6 +176,8 @@ def main(arguments: Sequence[str]) -> int:
     _check(said, options)
     if said.show:
         return _show(options)
+    if options.session_type == "subsystem" and said.command is None and options.remote_command is None:
+        raise ConfigError("Missing subsystem name: -s takes it where a command stands")
     if options.fork:
         return _in_background(lambda ready: _run(said, options, ready))
     return _run(said, options, lambda: None)
@@ -283,8 +285,6 @@ def _check(said: Invocation, options: ClientOptions) -> None:
     has_command = said.command is not None or options.remote_command is not None
     if said.command is not None and options.remote_command is not None:
         raise ConfigError("Cannot execute command-line and remote command.")
-    if options.session_type == "subsystem" and not has_command:
-        raise ConfigError("Missing subsystem name: -s takes it where a command stands")
     waits = options.session_type == "none" or said.stdio_forward is not None
     if options.fork and not has_command and not waits:
         raise ConfigError("Cannot fork into background without a command to execute.")

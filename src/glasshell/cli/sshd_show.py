@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..config.options import ServerOptions
     from ..config.sshd_config import ServerConfig
 
-__all__ = ["places", "show"]
+__all__ = ["addresses", "login", "places", "show"]
 
 
 def show(arguments: argparse.Namespace, config: ServerConfig) -> int:
@@ -22,16 +22,14 @@ def show(arguments: argparse.Namespace, config: ServerConfig) -> int:
     from ..config.show import show_server
     from .hostkeys import SYSTEM_KEYS
 
-    values = config.values
-    if arguments.login:
-        values = config.values_at(_login(",".join(arguments.login)))
-    values = {"host_keys": SYSTEM_KEYS, **values}
-    for line in show_server(values, config.policy, config.options, _addresses(config.options)):
+    asked = login(",".join(arguments.login)) if arguments.login else None
+    values = {"host_keys": SYSTEM_KEYS, **config.values_at(asked)}
+    for line in show_server(values, config.policy, config.options, addresses(config.options)):
         print(line)
     return 0
 
 
-def _login(text: str) -> Login:
+def login(text: str) -> Login:
     """The login that -C describes. Raises UsageError."""
     from ..config.match import Login
 
@@ -56,7 +54,7 @@ def _login(text: str) -> Login:
     return Login(**found)
 
 
-def _addresses(options: ServerOptions) -> list[str]:
+def addresses(options: ServerOptions) -> list[str]:
     """What is listened on, as OpenSSH shows it: of each name the last address first."""
     shown = []
     for group in places(options):

@@ -262,13 +262,13 @@ def _dynamic_forward(line: Line) -> tuple[Forward, ...]:
     return (parse_forward(line.one(), dynamic=True),)
 
 
-def show_forward(forward: Forward) -> str:
-    """As -G prints it."""
+def show_forward(forward: Forward, nowhere: str = "") -> str:
+    """As -G prints it; `nowhere` stands for the other side where it is chosen for each connection."""
     bind = "*" if forward.bind == "" else forward.bind
     place = forward.path or (str(forward.port) if bind is None else f"[{bind}]:{forward.port}")
     if forward.host_path:
         return f"{place} {forward.host_path}"
-    return f"{place} [{forward.host}]:{forward.host_port}" if forward.host else place
+    return f"{place} [{forward.host}]:{forward.host_port}" if forward.host else place + nowhere
 
 
 _NEVER_IN_NAMES: Final = frozenset("'`\"$\\;&<>|(){},")
@@ -449,7 +449,8 @@ KEYWORDS: Final[Mapping[str, Row]] = {
     "syslogfacility": Row("syslog_facility", FACILITY),
     # Forwardings
     "localforward": Row("local_forwards", Form(_local_forward, show_forward), adds=True),
-    "remoteforward": Row("remote_forwards", Form(_remote_forward, show_forward), adds=True),
+    "remoteforward": Row("remote_forwards", Form(
+        _remote_forward, lambda value: show_forward(value, " [socks]:0")), adds=True),
     "dynamicforward": Row("dynamic_forward", Form(_dynamic_forward, show_forward), adds=True),
     "permitremoteopen": Row("permit_remote_open", Form(_places, lambda words: " ".join(words) or "any")),
     "gatewayports": Row("gateway_ports", FLAG),

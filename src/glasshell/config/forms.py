@@ -231,6 +231,8 @@ LEVELS: Final = ("QUIET", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG", "DEBUG1"
 
 def _level(line: Line) -> str:
     word = line.one().upper()
+    if word == "SILENT":
+        return "QUIET"
     if word not in LEVELS:
         raise ConfigError(f'"{visible(line.one())}" is none of {", ".join(LEVELS)}')
     return "DEBUG1" if word == "DEBUG" else word
@@ -321,7 +323,7 @@ PATHS: Final = Form(_paths, spaced)
 NAMES: Final = Form(_names, spaced)
 VARIABLES: Final = Form(_variables)
 COMMAND: Final = Form(_command)
-LOG_LEVEL: Final = Form(_level, lambda level: "DEBUG" if level == "DEBUG1" else level)
+LOG_LEVEL: Final = Form(_level, lambda level: {"DEBUG1": "DEBUG", "QUIET": "SILENT"}.get(level, level))
 HASH: Final = Form(_hash)
 TIMEOUTS: Final = Form(_timeouts, spaced)
 FACILITY: Final = Form(_facility)

@@ -84,7 +84,7 @@ def host_line(line: Line, host: str) -> tuple[bool, str]:
     found = ""
     for pattern in line.args:
         negated = pattern.startswith("!")
-        if match_pattern(host, pattern[negated:].lower()):
+        if match_pattern(host, pattern[negated:]):
             if negated:
                 return False, pattern
             found = found or pattern

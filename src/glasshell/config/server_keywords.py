@@ -85,7 +85,7 @@ def _startups(line: Line) -> tuple[int, int, int]:
     """MaxStartups: begin:rate:full, or full alone."""
     parts = [number(part, 1) for part in line.one().split(":")]
     if len(parts) == 1:
-        return parts[0], -1, parts[0]
+        return parts[0], 30, parts[0]
     if len(parts) != 3 or parts[2] < parts[0] or parts[1] > 100:
         raise ConfigError(f'"{visible(line.one())}" is not begin:rate:full')
     return parts[0], parts[1], parts[2]
@@ -213,9 +213,10 @@ def _methods(line: Line) -> tuple[str, ...]:
     return words
 
 
-def _key_options(line: Line) -> tuple[tuple[str, ...], int]:
+def _key_options(line: Line) -> tuple[tuple[str, ...], int | None]:
     """PubkeyAuthOptions: the words, and how many queries are free."""
-    found, queries = [], 6
+    found: list[str] = []
+    queries: int | None = None
     for word in line.args:
         if word.lower() in ("touch-required", "verify-required"):
             found.append(word.lower())
@@ -228,8 +229,8 @@ def _key_options(line: Line) -> tuple[tuple[str, ...], int]:
     return tuple(each for each in ("touch-required", "verify-required") if each in found), queries
 
 
-def _show_key_options(value: tuple[tuple[str, ...], int]) -> str:
-    return f"{' '.join(value[0]) or 'none'} max-pk-ok:{value[1]}"
+def _show_key_options(value: tuple[tuple[str, ...], int | None]) -> str:
+    return (" ".join(value[0]) or "none") + ("" if value[1] is None else f" max-pk-ok:{value[1]}")
 
 
 def _variables_allowed(line: Line) -> bool | str:

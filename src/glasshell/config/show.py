@@ -91,6 +91,8 @@ def _client_value(keyword: str, field: str, options: ClientOptions, policy: Poli
     if keyword == "updatehostkeys" and value is None:
         trusted = options.verify_host_key_dns == "no"
         return "yes" if trusted and "user_known_hosts" not in options.sources else "no"
+    if value is None and keyword == "hostbasedacceptedalgorithms":
+        return Policy.client().pubkey_algorithms
     if value is None and (setting := _SETTINGS.get(keyword)):
         return getattr(policy, setting)
     return value
@@ -98,9 +100,9 @@ def _client_value(keyword: str, field: str, options: ClientOptions, policy: Poli
 
 _SETTINGS: Final = {
     "ciphers": "ciphers", "macs": "macs", "kexalgorithms": "kex", "hostkeyalgorithms": "host_key_algorithms",
-    "pubkeyacceptedalgorithms": "pubkey_algorithms", "hostbasedacceptedalgorithms": "pubkey_algorithms",
-    "casignaturealgorithms": "ca_signature_algorithms", "requiredrsasize": "min_rsa_bits",
-    "serveraliveinterval": "keepalive_interval", "serveralivecountmax": "keepalive_count",
+    "pubkeyacceptedalgorithms": "pubkey_algorithms", "casignaturealgorithms": "ca_signature_algorithms",
+    "requiredrsasize": "min_rsa_bits", "serveraliveinterval": "keepalive_interval",
+    "serveralivecountmax": "keepalive_count",
 }  # fmt: skip
 """Keywords whose default is the Policy's."""
 
@@ -150,6 +152,8 @@ _EACH: Final = frozenset({
 """Keywords with a line for each value."""
 
 _WHERE_SET: Final = frozenset({"RevokedKeys", "LogVerbose", "AllowTerrapin"})
+_WHERE_ANY: Final = frozenset({"AuthorizedKeysFile"})
+"""Keywords that are not shown where they say none."""
 """Keywords that are not shown where nothing was said."""
 
 
@@ -167,6 +171,8 @@ def show_server(
         if keyword in _WHERE_SET and not values.get(row.name):
             continue
         value = values[row.name] if row.name in values else _default(row.name, policy, options)
+        if keyword in _WHERE_ANY and not value:
+            continue
         if keyword in _EACH:
             for each in value:
                 yield f"{keyword} {each}"
@@ -197,6 +203,8 @@ def _default(name: str, policy: Policy, options: ServerOptions) -> Any:
         return _SPECIAL[name]
     if name == "subsystems":
         return tuple((key, command, tuple(command.split())) for key, command in options.subsystems.items())
+    if name == "hostbased_accepted_algorithms":
+        return Policy.server().pubkey_algorithms
     value = getattr(options, name) if name in _FIELDS else None
     if value is None and (name not in _FIELDS or name in _SERVER_SETTINGS):
         return getattr(policy, _SERVER_SETTINGS.get(name, name))
@@ -212,7 +220,7 @@ _SPECIAL: Final[dict[str, Any]] = {
 _SERVER_SETTINGS: Final = {
     "login_grace_time": "login_grace", "max_auth_tries": "max_auth_failures",
     "client_alive_interval": "keepalive_interval", "client_alive_count_max": "keepalive_count",
-    "required_rsa_size": "min_rsa_bits", "hostbased_accepted_algorithms": "pubkey_algorithms",
+    "required_rsa_size": "min_rsa_bits",
     "ca_signature_algorithms": "ca_signature_algorithms",
 }  # fmt: skip
 """Rows whose default is the Policy's, under another name there."""

@@ -244,7 +244,7 @@ class Reading:
 
         if not all(line.args):
             raise line.error("keyword Host empty argument")
-        holds, pattern = host_line(line, self.host.lower())
+        holds, pattern = host_line(line, self.host)
         if holds:
             self._applied(line, pattern)
         said = f"{visible(self.host)} fits {pattern}" if pattern else f"{visible(self.host)} fits no pattern"
@@ -339,8 +339,8 @@ class Reading:
                 self.values[name] += fresh
                 self.sources[name] += f", {line.where}"
             self._tell("set", line, name)
-        elif not self.final or self.sources[name] != line.where:
-            self._tell("shadowed", line, name, f"{self.sources[name]} came first")
+        elif not self.final or self.sources.get(name) != line.where:
+            self._tell("shadowed", line, name, f"{self.sources.get(name, 'the first pass')} came first")
 
     def _unknown(self, line: Line) -> None:
         """A keyword that has no row."""
@@ -364,7 +364,8 @@ class Reading:
     def _not_built(self, line: Line, row: Row, value: Any) -> None:
         """A keyword that is read and has no effect: said once, where it asks for something."""
         asks = unbuilt.CLIENT[ALIASES.get(line.keyword, line.keyword)]
-        if row.field in self.values or row.form.show(value) in asks.nothing:
+        one = value[0] if row.adds else value
+        if row.field in self.values or row.form.show(one) in asks.nothing:
             return
         if asks.refused and self.obey:
             raise line.error(f"{line.name}: {asks.text}")
@@ -405,6 +406,12 @@ class Reading:
             from .canonical import address
 
             self.host = address(self.host) or self.host
+        elif (
+            self.values.get("canonicalize_permitted_cnames")
+            and not (self.values.get("proxy_jump") or self.values.get("proxy_command"))
+            and self.facts.resolve(self.host) is None
+        ):  # no alias is followed where names are not canonical, but ssh(1) wants the name to be known
+            raise ConfigError(f"Could not resolve hostname {visible(self.host)}")
         if self.wants_final:
             self.host = self.host.lower()
 
@@ -495,6 +502,8 @@ def _written(values: dict[str, Any]) -> dict[str, Any]:
     """What -G shows as it was written; fields of two states have a third in the file."""
     kept = ("identity_files", "certificate_file", "tcp_keepalive", "pubkey_authentication")
     written = {name: values[name] for name in kept if name in values}
+    if "identity_agent" in values and values["identity_agent"] is None:
+        written["identity_agent"] = "SSH_AUTH_SOCK"
     if "tcp_keepalive" in values:
         values["tcp_keepalive"] = values["tcp_keepalive"] != "false"
     if "pubkey_authentication" in values:

@@ -99,8 +99,12 @@ class ServerConfig:
         names = (name for values in found for name, _, _ in values.get("subsystems", ()))
         return tuple(dict.fromkeys((*self.options.subsystems, *names)))
 
-    def values_at(self, login: Login) -> dict[str, Any]:
-        """As `at`, before anything is made of them: what -T prints."""
+    def values_at(self, login: Login | None) -> dict[str, Any]:
+        """As `at`, before anything is made of them: what -T prints. None: nobody logs in; then what blocks
+        for everybody say stands behind the rest."""
+        if login is None:
+            always = [index for index, block in enumerate(self.blocks) if block.holds(Login())]
+            return {**self.merged(always), **self.values}
         return self.merged(index for index, block in enumerate(self.blocks) if block.holds(login))
 
 
@@ -120,6 +124,10 @@ def load(
     draft.take(list(lines), ())
     draft.finish()
     made = _build(draft.values, *base)
+    for what in ("Keys", "Principals"):
+        name = f"authorized_{what.lower()}_command"
+        if getattr(made[1], name) and not getattr(made[1], f"{name}_user"):
+            raise ConfigError(f"Authorized{what}Command set without Authorized{what}CommandUser")
     blocks = tuple(Block(needs, values, sources) for needs, values, sources in draft.blocks)
     return ServerConfig(*made, tuple(draft.warnings.values()), draft.values, draft.sources, blocks, {}, base)
 
@@ -240,11 +248,12 @@ def _build(values: Mapping[str, Any], policy: Policy, options: ServerOptions) ->
             fields[name] = UserList(fields[name])
     if "max_startups" in values:
         begin, rate, fields["max_startups"] = values["max_startups"]
-        fields |= {"max_startups_begin": begin, "max_startups_rate": rate if rate > 0 else 100}
+        fields |= {"max_startups_begin": begin, "max_startups_rate": rate}
     if "tcp_keepalive" in values:
         fields["tcp_keepalive"] = values["tcp_keepalive"] != "false"
     if "pubkey_auth_options" in values:
-        fields["pubkey_auth_options"], fields["max_pk_ok"] = values["pubkey_auth_options"]
+        fields["pubkey_auth_options"], queries = values["pubkey_auth_options"]
+        fields["max_pk_ok"] = options.max_pk_ok if queries is None else queries
     if "set_env" in values:
         fields["set_env"] = dict(values["set_env"])
     if "subsystems" in values:
