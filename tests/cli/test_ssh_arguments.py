@@ -36,6 +36,7 @@ def test_the_host_ends_no_flags_and_the_command_does(text: str, host: str, comma
 def test_flags_are_lines_in_their_order() -> None:
     assert lines("-p2222 -l ada grace@h -4NT") == [
         "Port 2222", "User ada", "User grace", "AddressFamily inet", "SessionType none", "RequestTTY no",
+        "RequestTTY no",
     ]  # fmt: skip
     assert lines("-oPort=1 -o User=x -L 1:h:2 -R[::1]:3:h:4 h") == [
         "Port 1", "User x", "LocalForward 1:h:2", "RemoteForward [::1]:3:h:4",
