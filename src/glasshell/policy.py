@@ -55,6 +55,9 @@ class Policy:
     allow_terrapin: bool = False
     """Whether chacha20-poly1305 or CBC with EtM may be used without strict key exchange."""
 
+    refuse_trivial: bool = False
+    """Client: whether a server that lets in without any credential is left (CVE-2021-36367)."""
+
     moduli: str = ""
     """Text of the system's moduli file; the groups of RFC 3526 stand in where it is empty."""
     min_rsa_bits: int = 2048

@@ -231,7 +231,9 @@ class ClientProtocol(Protocol):
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:  # fmt: skip
         super().__init__(policy, now=now, hub=hub, random=random)
-        self._auth = ClientAuth(self.transport, user, lambda: self._logged_in({}))
+        self._auth = ClientAuth(
+            self.transport, user, lambda: self._logged_in({}), refuse_trivial=policy.refuse_trivial
+        )
         self.excuse: Callable[[SSHError], bool] | None = None
         """Set by a shell that will connect again where what was sent ahead was in vain: it says which errors
         end such an attempt only, and is asked for each that ends the connection."""

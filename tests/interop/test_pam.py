@@ -78,11 +78,16 @@ def sshd(here: Machine, keys: Keys) -> Iterator[Server]:
         yield running
 
 
-def ours(server: Server, user: str) -> Screen:
+def ours(server: Server, user: str, *options: str) -> Screen:
     """`glasshell ssh` on a terminal of its own."""
     known = server.folder / "known"
     known.write_text(server.target.known_hosts(), "utf-8")
-    settings = ["PubkeyAuthentication=no", f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none"]
+    settings = [
+        *options,
+        "PubkeyAuthentication=no",
+        f"UserKnownHostsFile={known}",
+        "GlobalKnownHostsFile=none",
+    ]
     words = [word for each in settings for word in ("-o", each)]
     where = ["-F", "none", "-p", str(server.target.port), "-l", user, server.target.host]
     variables = [f"{name}={value}" for name, value in environment().items()]
@@ -314,3 +319,40 @@ def test_passwords_without_pam(user: str, here: Machine, keys: Keys, client: Get
             answer(screen, b"password: ", password)
             screen.until(b"got" if good else b"denied \\(publickey,password\\)")
             screen.wait()
+
+
+# -- our client before OpenSSH's server
+
+
+@pytest.mark.parametrize("case", ["right", "stale", "wrong"])
+@pytest.mark.parametrize("method", ["keyboard-interactive", "password"])
+def test_our_client_at_sshd(case: str, method: str, here: Machine, sshd: Server) -> None:
+    if (case, method) == ("stale", "password"):
+        pytest.skip("OpenSSH's server does not ask for a new password in this method")
+    user = fresh(here, case, f"o{method[0]}")
+    screen = ours(sshd, user, f"PreferredAuthentications={method}", "NumberOfPasswordPrompts=1")
+    questions = DIALOGUES[case] if method != "password" else [(b"password: ", DIALOGUES[case][0][1])]
+    shown = shown_by(screen, questions)
+    assert ("777" in shown) is (case != "wrong")
+    if case == "stale":
+        assert int(here.shadow(user)[2]) > 0
+
+
+def test_the_number_of_prompts_is_the_users_to_say(here: Machine, sshd: Server) -> None:
+    user = fresh(here, "right", "n")
+    screen = ours(sshd, user, "PreferredAuthentications=password", "NumberOfPasswordPrompts=2")
+    for _ in range(2):
+        answer(screen, b"password: ", "wrong")
+    screen.until(b"denied")
+    assert screen.wait() == 255
+
+
+@pytest.mark.parametrize("refuse", ["no", "yes"])
+def test_d4_a_server_that_asks_for_nothing_is_told_of_or_left(refuse: str, here: Machine, keys: Keys) -> None:
+    here.add(user := f"ope{refuse}", PASSWORD)
+    here.service("glass-open", "auth required pam_permit.so", *PLAIN[1:])
+    with MachineOpenSSH(here, keys, CONFIG, "glass-open") as server:
+        screen = ours(server, user, f"RefuseTrivialAuth={refuse}")
+        shown = screen.until(b"777\r\n|prompt that follows")
+        assert b"the server let the user in without a credential" in shown
+        assert (screen.wait() == 0) is (refuse == "no")

@@ -427,6 +427,7 @@ KEYWORDS: Final[Mapping[str, Row]] = {
         yes=True, true=True, no=False, false=False, no_pq_kex=False, show={True: "yes", False: "no"})),
     "profile": Row("profile", choice(modern="modern", compatible="compatible", legacy="legacy")),
     "allowterrapin": Row("allow_terrapin", FLAG),
+    "refusetrivialauth": Row("refuse_trivial_auth", FLAG),
     "speculation": Row("speculation", FLAG),
     # What runs there
     "requesttty": Row("request_tty", choice(

@@ -149,7 +149,8 @@ class ClientOptions:
     profile: Literal["modern", "compatible", "legacy"] | None = None
     """A named choice of algorithms; a keyword of our own."""
     allow_terrapin: bool = False
-    """A keyword of our own, as is the next."""
+    """A keyword of our own, as are the next two."""
+    refuse_trivial_auth: bool = False
     speculation: bool = True
     """Whether what the server is known to ask for is sent before its time."""
 
@@ -232,7 +233,10 @@ class ClientOptions:
         # A person may take longer for a password than any grace; the server has its own.
         from ..policy import Policy
 
-        return Policy.client(allow_terrapin=self.allow_terrapin, login_grace=0, **changes)
+        return Policy.client(
+            allow_terrapin=self.allow_terrapin, refuse_trivial=self.refuse_trivial_auth, login_grace=0,
+            **changes,
+        )  # fmt: skip
 
 
 def hops(jumps: Sequence[Jump]) -> str:

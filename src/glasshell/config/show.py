@@ -42,10 +42,10 @@ _CLIENT_ORDER: Final = _words("""
     globalknownhostsfile userknownhostsfile revokedhostkeys sendenv setenv logverbose channeltimeout
     permitremoteopen addkeystoagent forwardagent connecttimeout tunneldevice canonicalizepermittedcnames
     controlpersist escapechar ipqos rekeylimit streamlocalbindmask syslogfacility proxycommand proxyjump
-    profile allowterrapin speculation
+    profile allowterrapin refusetrivialauth speculation
 """)
 
-_OURS: Final = frozenset({"profile", "allowterrapin", "speculation"})
+_OURS: Final = frozenset({"profile", "allowterrapin", "refusetrivialauth", "speculation"})
 _IF_SET: Final = frozenset({"preferredauthentications", "versionaddendum", "hostkeyalias"})
 """Keywords that OpenSSH does not show where nothing was said."""
 
