@@ -39,7 +39,7 @@ def test_what_is_new_and_what_is_gone() -> None:
 
 @pytest.mark.parametrize("more", [
     line(NAME, OLD, marker="@revoked"), line("*.example,[host.example]:*", OLD), line(f"{NAME},other", OLD),
-    line("other.example", ECDSA), line(NAME, OLD) + line("other.example", OLD),
+    line("other.example", ECDSA), line("other.example", ED), line(NAME, OLD) + line("other.example", OLD),
 ])  # fmt: skip
 def test_lines_that_stand_for_more_are_left_alone(more: str) -> None:
     assert compare(KnownHosts.parse(OURS + more), HOST, PORT, ALL).reason

@@ -53,7 +53,7 @@ def compare(
 
     `address`: that of the host, where it has to have the same keys (CheckHostIP). Nothing is done where a
     line about the host has a marker or a pattern, or names other hosts as well; nor where the files have one
-    of these keys, new or gone, under another name: that would part names that belong together. OpenSSH does
+    of these keys, shown or gone, under another name: that would part names that belong together. OpenSSH does
     the same, but takes any second name in a line for the host's address.
     """
     names = _names(host, port, address)
@@ -68,7 +68,7 @@ def compare(
         reason = "a marker"
     elif not all(entry.hashed or _simple(entry.hosts, names, any_address=not address) for entry in entries):
         reason = "a pattern, or several names"
-    elif others & {*(key.blob for key in new), *(entry.blob for entry in gone)}:
+    elif others & {*blobs, *(entry.blob for entry in gone)}:
         reason = "the same key under another name"
     return Rotation(tuple(offered), new, gone, reason)
 
