@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from glasshell.aio.memory import Memory
 from glasshell.crypto.signatures import PrivateKey, PublicKey
 from glasshell.errors import AuthenticationFailed, HostKeyRefused
 from glasshell.keys.certificate import Certificate, sign_certificate
-from glasshell.keys.openssh import dump_private_key
-from glasshell.keys.public import AnyKey, dump_public_key, read_key
+from glasshell.keys.openssh import dump_private_key, load_private_key
+from glasshell.keys.public import AnyKey, dump_public_key, load_key, read_key
 from glasshell.observe.record import Record, StateRecord
 from glasshell.policy import Policy
 from tests import certs
@@ -34,9 +35,25 @@ from tests.fido import ECDSA, ED25519, TOUCHED, VERIFIED, Token, string
 
 from .glass import GlassServer, environment
 from .kit import connect, known, talk
-from .peers import Client, Keys, OpenSSHClient, OpenSSHServer, Server, Target
+from .peers import Client, Keys, OpenSSHClient, OpenSSHServer, Place, Server, Target, require_peer
 
 VERSIONS = ("9.2", "10.6")
+
+
+Scratch = Callable[[Place], Path]
+
+
+@pytest.fixture
+def scratch() -> Iterator[Scratch]:
+    """scratch(place): a folder that programs there can read, gone after the test."""
+    with ExitStack() as stack:
+
+        def make(place: Place) -> Path:
+            folder = place.scratch()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            return folder
+
+        yield make
 
 
 def lines(*keys: AnyKey) -> str:
@@ -169,14 +186,14 @@ def files(folder: Path, key: PrivateKey, certificate: AnyKey | None = None) -> P
 
 @pytest.mark.parametrize("server", ["10.6", "glasshell"])
 @pytest.mark.parametrize("name", NAMED)
-def test_ssh_offers_a_certificate(name: str, server: str, sshd: Any) -> None:
+def test_ssh_offers_a_certificate(name: str, server: str, sshd: Any, scratch: Scratch) -> None:
     case = next(case for case in TABLE if case.name == name)
     target = sshd(server).target
     certificate = read_key(blob_of(case, target.user))
     key = RSA_USER if certificate.plain == RSA_USER.public else USER
     with OpenSSHClient("10.6") as client:
         place = client.place
-        folder = place.scratch()
+        folder = scratch(place)
         path = place.inside(files(folder, key, certificate))
         done = client.run(target, "echo in", "-i", path, "-o", f"CertificateFile={path}-cert.pub", "-v")
     said = done.stderr.decode()
@@ -186,13 +203,13 @@ def test_ssh_offers_a_certificate(name: str, server: str, sshd: Any) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_host_certificate_of_ours_under_ssh(version: str, sshd: Any) -> None:
+def test_a_host_certificate_of_ours_under_ssh(version: str, sshd: Any, scratch: Scratch) -> None:
     """known_hosts has nothing but the authority's line."""
     server = sshd("glasshell")
     target = server.target
     certificate = certs.build(target.user.encode())
     with OpenSSHClient(version) as client:
-        folder = client.place.scratch()
+        folder = scratch(client.place)
         path = client.place.inside(files(folder, USER, read_key(certificate)))
         trusted = folder / "known"
         for names, good in ((f"[{target.host}]:{target.port}", True), ("other", False)):
@@ -303,12 +320,12 @@ def real_agent(folder: Path, *paths: Path) -> Iterator[str]:
         process.wait()
 
 
-def test_the_order_is_that_of_ssh(sshd: Any, keys: Keys, tmp_path: Path) -> None:
+def test_the_order_is_that_of_ssh(sshd: Any, scratch: Scratch) -> None:
     """What ssh 10.6 offers, one after another, to a server that takes none of it."""
     target = sshd("10.6").target
     stranger = PrivateKey.generate("ssh-ed25519")
     with OpenSSHClient("10.6") as client:
-        home = client.place.scratch()
+        home = scratch(client.place)
         (home / ".ssh").mkdir()
         first, second = home / ".ssh/id_rsa", home / ".ssh/id_ed25519"
         for path, key in ((first, RSA_USER), (second, stranger)):
@@ -437,11 +454,12 @@ def touched(keys: Keys, tokens: dict[str, Token]) -> Iterator[Server]:
     ids=["touched", "untouched", "verified", "no-touch-required"],
 )
 def test_ssh_with_a_security_key(
-    version: str, kind: str, flags: int, good: bool, touched: Server, tokens: dict[str, Token]
+    version: str, kind: str, flags: int, good: bool, touched: Server, tokens: dict[str, Token],
+    scratch: Scratch,
 ) -> None:
     token = tokens[kind]
     with OpenSSHClient(version) as client:
-        folder = client.place.scratch()
+        folder = scratch(client.place)
         (folder / "id.pub").write_text(dump_public_key(token.public))
         with fido_agent(folder, token, flags, token.blob) as sock:
             done = client.run(
@@ -449,3 +467,46 @@ def test_ssh_with_a_security_key(
                 client.place.inside(folder / "id.pub"),
             )  # fmt: skip
     assert done.returncode == (0 if good else 255), done.stderr.decode()
+
+
+# ---- ssh-keygen of both versions
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"])
+def test_ssh_keygen_certifies(kind: str, version: str, keys: Keys, scratch: Scratch) -> None:
+    """What it signs is read here, and shown as it shows it; what is signed here it shows as that."""
+    place = require_peer(f"openssh-{version}")
+    folder = scratch(place)
+
+    def keygen(*words: str) -> str:
+        line = place.command("ssh-keygen", *words)
+        return subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    user, authority = (place.inside(k.copy_to(folder)) for k in (keys.user(kind), keys.stranger(kind)))
+    keygen(
+        "-q", "-s", authority, "-I", "an id", "-n", "bob,alice", "-z", "18446744073709551614",
+        "-V", "20200101000000Z:20300101000000Z", "-O", "force-command=ls -l", "-O", "no-pty",
+        "-O", "source-address=192.0.2.0/24,::1/128", "-O", "verify-required",
+        "-O", "extension:x@example.org=v", "-O", "critical:y@example.org=w", f"{user}.pub",
+    )  # fmt: skip
+    path = folder / f"{Path(user).name}-cert.pub"
+    read, _ = load_key(path.read_bytes())
+    assert isinstance(read, Certificate)
+    assert (read.force_command, read.source_addresses) == ("ls -l", ("192.0.2.0/24", "::1/128"))
+    assert (read.valid_after, read.valid_before) == (1577836800, 1893456000)
+    assert read.objection("user", "bob", 1600000000, address="::1") == (
+        'Certificate critical option "y@example.org" is not supported'
+    )
+    signer = load_private_key(keys.stranger(kind).private.read_bytes())
+    assert read.authority == signer.public
+    made = sign_certificate(
+        read.key, signer, kind="host", key_id='a "host"', principals=["h", "*.example.org"], serial=3,
+        valid_before=1893456000,
+    )  # fmt: skip
+    (folder / "made-cert.pub").write_text(dump_public_key(made))
+    for name in (path.name, "made-cert.pub"):
+        shown = keygen("-L", "-f", place.inside(folder / name))
+        line = [sys.executable, "-m", "glasshell", "keygen", "-L", "-f", str(folder / name)]
+        ours = subprocess.run(line, capture_output=True, text=True, check=True, env=environment()).stdout
+        assert ours.splitlines()[1:] == shown.splitlines()[1:]

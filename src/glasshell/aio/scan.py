@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..crypto.registry import Kind, names
+from ..crypto.signatures import plain_algorithm
 from ..errors import HostKeyRefused, MalformedMessage, SSHError, UsageError
 from ..events import HostKeyOffered
 from ..explain.audit import HostKey, Offer, offer_of
@@ -77,7 +78,7 @@ def _others(server: KexInit, first: HostKey | None) -> list[str]:
     found = []
     for name in server.server_host_key_algorithms:
         kind = TYPES.get(name, name)
-        if name in names(Kind.HOST_KEY) and kind not in seen:
+        if name in names(Kind.HOST_KEY) and kind not in seen and plain_algorithm(name) == name:
             seen.add(kind)
             found.append(name)
     return found

@@ -6,8 +6,9 @@ import base64
 import hashlib
 from typing import Final
 
-from ..crypto.signatures import PublicKey
+from ..crypto.signatures import plain_algorithm
 from ..errors import KeyFormatError, MalformedMessage
+from ..keys.public import read_key
 from ..wire import Reader, string, visible
 
 _CERTIFIED: Final = "-cert-v0"
@@ -72,8 +73,10 @@ def verify(blob: bytes, algorithm: str, signature: bytes, h: bytes) -> bool | No
     Old servers sign with SHA-1 whatever was agreed on, so what the signature calls itself counts.
     """
     try:
-        key = PublicKey.from_blob(blob)
+        key = read_key(blob)
         named = Reader(signature).text()
     except (KeyFormatError, MalformedMessage):
         return None
-    return key.verify(algorithm, signature, h) if named == algorithm in key.algorithms else None
+    if named != plain_algorithm(algorithm) or algorithm not in key.algorithms:
+        return None
+    return key.verify(algorithm, signature, h, touch_required=False)

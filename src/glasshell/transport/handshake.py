@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ..crypto.registry import Kind, find
-from ..crypto.signatures import PublicKey, algorithms_for
+from ..crypto.signatures import PublicKey, algorithms_for, plain_algorithm
 from ..errors import (
     DeadlineExceeded,
     HostKeyRefused,
@@ -324,7 +324,9 @@ class Handshake:
         """What we tell of ourselves (RFC 8308 §3, OpenSSH PROTOCOL, ping, 3)."""
         if self._t.role == "client":
             return (Extension("ext-info-in-auth@openssh.com", b"0"),)
-        algorithms = ",".join(self._t.policy.pubkey_algorithms).encode()
+        # As OpenSSH: what is in a signature; that its key came with a certificate makes no difference.
+        plain = dict.fromkeys(map(plain_algorithm, self._t.policy.pubkey_algorithms))
+        algorithms = ",".join(plain).encode()
         return (
             Extension("server-sig-algs", algorithms),
             Extension("publickey-hostbound@openssh.com", b"0"),
