@@ -237,6 +237,7 @@ SERVER_CONDITIONS = (
     "LocalAddress 127.0.0.0/8", "LocalPort 2022", "User root Address ::1", "invalid-user", "version none*",
     "Address=198.51.100.9 User=ada",
 )  # fmt: skip
+TWICE = (["FingerprintHash md5", "FingerprintHash sha512"], ["RekeyLimit 1G", "RekeyLimit 2G 1h"])
 RAW = ("ForceCommand", "LocalCommand", "RemoteCommand", "ProxyCommand", "KnownHostsCommand", "ProxyJump",
        "AuthorizedKeysCommand", "VersionAddendum", "Subsystem")  # fmt: skip
 """Keywords whose value is all that follows."""
@@ -299,6 +300,8 @@ def client(seed: int, folder: str) -> Made:
             ["-o", f"Compression={rng.choice(YES_NO)}"], ["-o", "SetEnv Z=1"], ["-P", "two"],
         ][flag]  # fmt: skip
     made.arguments += [rng.choice(("", "", "", "typed@")) + rng.choice(HOSTS)]
+    if made.arguments[-1].endswith("::1"):
+        made.arguments = [word for word in made.arguments if word != "-4"]
     if rng.random() < 0.15:
         made.arguments += ["uptime", "-p"]
     return made
@@ -309,6 +312,8 @@ def server(seed: int, folder: str) -> Made:
     rng = random.Random(f"server {seed}")
     made = Made(login=rng.choice(LOGINS))
     lines = [f"HostKey {folder}/hk", *_lines(rng, SERVER | SERVER_GLOBAL, 12)]
+    if rng.random() < 0.03:
+        lines += rng.choice(TWICE)
     for _ in range(rng.randint(0, 4)):
         if rng.random() < 0.2:
             name = f"part{len(made.files)}"
