@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import cache
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from ..connection.channel import State
 from ..errors import (
@@ -33,6 +33,7 @@ from ..events import (
     CredentialNeeded,
     Event,
     GlobalRequested,
+    GssapiTokenNeeded,
     HostKeyOffered,
     KeyMethod,
     PasswordChangeNeeded,
@@ -70,6 +71,9 @@ from .rotation import HostKeyUpdate
 from .speculation import IN_TURNS, Speculation
 from .tasks import deadline
 from .trust import DEFAULT_FILES, AskHostKey, KnownHostsLike, Strict, Trust
+
+if TYPE_CHECKING:
+    from .otherways import OtherWay
 
 __all__ = ["Connection", "connect"]
 
@@ -141,6 +145,7 @@ class Connection(Endpoint):
             HostKeyOffered: lambda q: self._ask(q, self._judge_host_key),
             CredentialNeeded: lambda q: self._ask(q, self._credential),
             SignatureNeeded: lambda q: self._ask(q, self.login.sign, self._signed),
+            GssapiTokenNeeded: lambda q: self._ask(q, self.login.token),
             PromptsShown: lambda q: self._ask(q, self.login.prompts),
             PasswordChangeNeeded: lambda q: self._ask(q, self.login.new_password),
             BannerShown: self._on_banner_shown,
@@ -163,6 +168,7 @@ class Connection(Endpoint):
         else:
             peer = sock.getpeername()
             self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+            self.login.at(sock)
             try:
                 await self.link.loop.create_connection(lambda: self.link, sock=sock)
             except BaseException:
@@ -529,13 +535,15 @@ def connect(
     on_banner: Callable[[str], None] | None = None, family: int = 0, bind: str = "",
     sock: socket.socket | None = None, via: Connection | None = None, memory: Memory | None = PROCESS,
     checks: HostChecks = USUAL, certificates: Sequence[CertificateLike] = (),
+    others: Callable[[], Sequence[OtherWay]] = tuple,
 ) -> Connecting:  # fmt: skip
     """Connects to an SSH server and logs in: `async with connect(...) as connection`, or `await` it.
 
     Who: `user`, by default the one who runs this. With what: `keys` (PrivateKeys and files; None: the
     user's own), `passphrase` for the files, `agent` (True: $SSH_AUTH_SOCK; `agent_only`: only those keys of
     it that `keys` names), `certificates` of keys (files too; without them FILE-cert.pub beside each file),
-    `password`, and `asking`: whom to ask for the rest. In OpenSSH's order, or `order`.
+    `password`, and `asking`: whom to ask for the rest; `others` makes further ways for each attempt, say
+    `lambda: [Tickets(host)]` of `glasshell.aio.otherways`. In OpenSSH's order, or `order`.
 
     Whether it is the right server: `known_hosts` and `strict`, as StrictHostKeyChecking; `ask_host_key`
     decides about a new host where `strict` is "ask". `alias` is looked up instead of `host`; `checks` is
@@ -567,7 +575,7 @@ def connect(
             login = Login(
                 name, host, keys=keys, agent=usable(agent), agent_only=agent_only,
                 passphrase=_secret(passphrase), password=_secret(password), order=order, asking=asking,
-                state=state, certificates=certificates,
+                state=state, certificates=certificates, others=others(),
             )  # fmt: skip
             if via is not None:
                 from .through import reach

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import KeyFormatError, SSHError
@@ -13,6 +14,8 @@ from ..events import (
     Attempt,
     Credential,
     CredentialNeeded,
+    GssapiTokenNeeded,
+    GssapiTurn,
     InteractiveMethod,
     KeyMethod,
     NoneMethod,
@@ -39,10 +42,18 @@ from .identity import (
     read_identity,
 )
 
+if TYPE_CHECKING:
+    from .otherways import OtherWay
+
 __all__ = ["ORDER", "Asking", "Login"]
 
 ORDER: Final = ("publickey", "keyboard-interactive", "password")
 """PreferredAuthentications of ssh_config(5), without the methods that are not built."""
+
+OTHERS: Final = {
+    "gssapi-with-mic": "there are no Kerberos tickets; kinit gets some", "hostbased": "it is not set up here",
+}  # fmt: skip
+"""Methods that `others` are for, and why one is passed over for which there is none."""
 
 PASSWORD_TRIES: Final = 3
 """NumberOfPasswordPrompts of ssh_config(5)."""
@@ -79,9 +90,9 @@ class Login:
 
     __slots__ = (
         "_accepted", "_agent", "_agent_only", "_asking", "_binding", "_certificates", "_eager", "_favourite",
-        "_given", "_interactive_asked", "_interactive_tries", "_keep", "_keys", "_last", "_most_tries",
-        "_order", "_passphrase", "_password", "_password_tries", "_preparing", "_seen", "_signers",
-        "_skipped", "_sole", "_state", "_used", "restricted", "who",
+        "_given", "_interactive_asked", "_interactive_tries", "_keep", "_keys", "_last", "_missing",
+        "_most_tries", "_order", "_others", "_passphrase", "_password", "_password_tries", "_preparing",
+        "_seen", "_signers", "_skipped", "_sole", "_state", "_trying", "_used", "restricted", "who",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +100,7 @@ class Login:
         agent_only: bool = False, passphrase: Secret | None = None, password: Secret | None = None,
         order: Sequence[str] | None = None, asking: Asking | None = None, state: State | None = None,
         tries: int = PASSWORD_TRIES, certificates: Sequence[CertificateLike] = (), keep: Keep | None = None,
+        others: Sequence[OtherWay] = (),
     ) -> None:  # fmt: skip
         """`keys` are private keys and files; None: the user's own. `agent_only` is IdentitiesOnly: of the
         agent's keys only those that `keys` names. `certificates` are tried first (CertificateFile); without
@@ -97,6 +109,7 @@ class Login:
 
         Without `order` it is OpenSSH's, but a `password` that is given, while nobody can be asked, is
         tried as such before keyboard-interactive. `tries` is how often a person is asked, by each of both.
+        `others` are further ways; without `order` they come first, as in OpenSSH.
         """
         self.who = f"{user}@{host}"
         self.restricted = ""
@@ -116,6 +129,7 @@ class Login:
         if order is None:
             alone = password is not None and self._asking.prompts is None
             order = ("publickey", "password", "keyboard-interactive") if alone else ORDER
+            order = (*(way.method for way in others), *order)
         self._order = tuple(order)
         named = DEFAULT_FILES if keys is None else keys
         self._given: list[Identity] = []
@@ -130,6 +144,9 @@ class Login:
         self._accepted: set[bytes] = set()
         self._last: bytes | None = None
         self._signers: dict[bytes, Identity] = {}
+        self._others = tuple(others)
+        self._trying: OtherWay | None = None
+        self._missing: set[str] = set()
         self._begin()
 
     def tell_files(self) -> None:
@@ -144,6 +161,11 @@ class Login:
         self._binding = binding
         if self._agent is not None:
             self._agent = self._agent.bound(binding)
+
+    def at(self, sock: socket.socket) -> None:
+        """The connection is there, over this socket."""
+        for way in self._others:
+            way.at(sock)
 
     def hurry(self, favourite: str) -> None:
         """From here on a key is not asked about first where its signature asks nobody; the one with the
@@ -161,9 +183,15 @@ class Login:
         self._begin()
         self._used = self._accepted = _NOTHING
         self._given, self._certificates = [], []
+        for way in self._others:
+            way.over()
+        self._others = ()
+        self._trying = None
         self._signers = {}
 
     def _begin(self) -> None:
+        for way in self._others:
+            way.begin()
         self._keys: deque[Identity] | None = None
         self._sole = False
         self._interactive_tries = 0
@@ -192,7 +220,7 @@ class Login:
             return await self._unasked() or NoneMethod()
         if question.partial:
             self._begin_again()
-        self._last = None
+        self._last = self._trying = None
         for method in self._order:
             if method in question.methods:
                 credential = await self._next(method)
@@ -202,6 +230,8 @@ class Login:
 
     async def sign(self, question: SignatureNeeded) -> bytes | SSHError:
         """The signature by the key that was offered, or why there is none: the key is passed over."""
+        if self._trying is not None:
+            return await self._trying.sign(question)
         identity = self._signers[question.key.blob]
         identity = identity.signer or identity
         try:
@@ -217,6 +247,12 @@ class Login:
             return error
         except OSError as error:
             return KeyFormatError(f"{identity.source}: {error.strerror or error}")
+
+    async def token(self, question: GssapiTokenNeeded) -> GssapiTurn | SSHError:
+        """The next token of the mechanism that was offered."""
+        if self._trying is None:
+            return KeyFormatError("nothing here makes tokens")
+        return await self._trying.token(question)
 
     async def prompts(self, question: PromptsShown) -> Sequence[Secret] | None:
         """The answers to the server's prompts."""
@@ -252,6 +288,15 @@ class Login:
     async def _next(self, method: str) -> Credential | None:
         if method == "publickey":
             return await self._next_key()
+        for way in self._others:
+            if way.method == method:
+                self._trying = way
+                return await way.credential(lambda what, why: self._skip(method, what, why))
+        if method in OTHERS:
+            if method not in self._missing:
+                self._missing.add(method)
+                self._skip(method, "", OTHERS[method])
+            return None
         if self.restricted:
             self._state("auth_skipped", what=method, reason=self.restricted)
             return None
@@ -263,7 +308,8 @@ class Login:
 
     async def _unasked(self) -> KeyMethod | None:
         """The first key, to be sent before the server has said what it takes; None: `none` has to ask."""
-        if not self._eager or self._order[:1] != ("publickey",):
+        idle = set(OTHERS) - {way.method for way in self._others if way.ready}
+        if not self._eager or [name for name in self._order if name not in idle][:1] != ["publickey"]:
             return None
         keys = await self._find_keys()
         if keys and keys[0].key is not None and await self._signs_unasked(keys[0]):

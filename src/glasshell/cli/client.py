@@ -41,6 +41,7 @@ from .stdio import write_all
 from .watching import check_views, close_views, for_capture, open_views, tell_of_secrets, wanted
 
 if TYPE_CHECKING:
+    from ..aio.otherways import OtherWay
     from ..crypto.signatures import PrivateKey
     from ..policy import Policy
     from .dialing import Dialing
@@ -383,7 +384,7 @@ class Client:
             options.user, options.hostname.lower(), keys=options.identity_files, agent=usable(self._agent()),
             agent_only=options.identities_only, order=options.methods, asking=asking,
             state=self._recorder.state, tries=options.number_of_password_prompts,
-            certificates=options.certificate_file,
+            certificates=options.certificate_file, others=self._other_ways(),
             keep=self._keep if options.add_keys_to_agent.how != "no" else None,
         )  # fmt: skip
 
@@ -404,6 +405,23 @@ class Client:
             self._note("debug1", f"could not add identity {visible(path)} to agent: {error}")
         else:
             self._note("debug1", f"identity added to agent: {path}")
+
+    def _other_ways(self) -> list[OtherWay]:
+        """The ways beside keys and passwords that the options switch on."""
+        options = self._options
+        ways: list[OtherWay] = []
+        if "gssapi-with-mic" in options.methods:
+            from ..system.tickets import may_have_tickets
+
+            if may_have_tickets():
+                from ..aio.otherways import Tickets
+
+                ways.append(Tickets(options.hostname, delegate=options.gssapi_delegate_credentials))
+        if "hostbased" in options.methods:
+            from ..aio.otherways import HostKeys
+
+            ways.append(HostKeys(algorithms=options.hostbased_accepted_algorithms or ()))
+        return ways
 
     # Once logged in
 

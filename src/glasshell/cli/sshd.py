@@ -283,7 +283,11 @@ class _Daemon:
         self.hub.state("note", level=level, text=text)
 
     def run(self) -> int:
-        if not self.config.options.pubkey:
+        options = self.config.options
+        if not (
+            options.pubkey or options.use_pam or options.password_authentication
+            or options.hostbased_authentication or options.gssapi_authentication
+        ):  # fmt: skip
             raise ConfigError("PubkeyAuthentication no leaves no way to log in")
         if self.arguments.show:
             return show(self.arguments, self.config)

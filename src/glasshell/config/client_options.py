@@ -205,6 +205,8 @@ class ClientOptions:
     def methods(self) -> tuple[str, ...]:
         """The ways to log in that may be tried, in order."""
         allowed = {
+            "gssapi-with-mic": self.gssapi_authentication,
+            "hostbased": self.hostbased_authentication,
             "publickey": self.pubkey_authentication,
             "keyboard-interactive": self.kbd_interactive_authentication and not self.batch_mode,
             "password": self.password_authentication and not self.batch_mode,

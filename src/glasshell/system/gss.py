@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import os
 import socket
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from ..errors import AuthenticationFailed, ConfigError
 from ..values import slotted
 
-__all__ = ["KERBEROS", "Acceptor", "GssStep", "Initiator", "may_have_tickets"]
+__all__ = ["KERBEROS", "Acceptor", "GssStep", "Initiator"]
 
 KERBEROS: Final = bytes.fromhex("06092a864886f712010202")
 """The mechanism's object identifier in DER, as it travels (RFC 4121 §1, RFC 4462 §3.2)."""
@@ -35,7 +33,6 @@ _ERRORS: Final = 0xFFFF0000
 """The bits of a major status that say that a call has failed (RFC 2744 §3.9.1)."""
 
 LIBRARIES: Final = ("libgssapi_krb5.so.2", "libgssapi.so.3")
-CONFIGURATION: Final = "/etc/krb5.conf"
 
 
 class _Buffer(ctypes.Structure):
@@ -56,17 +53,6 @@ class _Pair(ctypes.Structure):
 
 class _Pairs(ctypes.Structure):
     _fields_ = (("count", c_uint32), ("elements", POINTER(_Pair)))
-
-
-def may_have_tickets() -> bool:
-    """Whether there may be tickets, without asking the library: who has none is to pay nothing for this."""
-    if "KRB5CCNAME" in os.environ or Path(f"/tmp/krb5cc_{os.getuid()}").exists():
-        return True
-    try:
-        settings = Path(os.environ.get("KRB5_CONFIG", CONFIGURATION)).read_text("latin-1")
-    except OSError:
-        return False
-    return "default_ccache_name" in settings
 
 
 @cache
