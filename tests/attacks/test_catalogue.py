@@ -28,6 +28,7 @@ def test_every_row_is_there() -> None:
         "D": (1, 2, 3, 8, 9, 10),
         "G": (1, 2, 3, 4, 7, 9),
         "K": range(1, 6),
+        "P": range(1, 7),
     }
     for letter, numbers in expected.items():
         assert [row for row in ROWS if row[0] == letter] == [f"{letter}{n}" for n in numbers]
