@@ -86,7 +86,7 @@ def test_no_such_file() -> None:
 def test_options_come_before_the_file(tmp_path: Path, host_key: Path) -> None:
     path = configured(tmp_path, host_key, "MaxAuthTries 2\nPort 1\nListenAddress ::1")
     arguments = sshd.parser().parse_args(["-f", path, "-o", "MaxAuthTries=9", "-p", "7", "-p", "8"])
-    config = sshd._configure(arguments)
+    config = sshd.configure(arguments)
     assert config.policy.max_auth_failures == 9
     assert config.options.ports == (7, 8)
 

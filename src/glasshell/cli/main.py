@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "top": "the same live, and what passes in those of our servers",
     "watch": "every SSH connection of this machine as it comes and goes",
     "doctor": "walk through a login, and say what fails and why",
+    "explain": "where each value of the configuration comes from, and what lost against it",
     "audit": "what is weak in a server, a capture or a configuration file",
     "speed": "how fast this machine is at each algorithm",
     "demo": "a server, a client and the timeline of their whole connection",

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ..views.trace_folder import TraceFolder
     from .watching import OpenView
 
-__all__ = ["main", "parser"]
+__all__ = ["configure", "main", "parser"]
 
 FATAL: Final = 255
 """The exit status of sshd where it cannot go on, and of `-d` when its one connection is over."""
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.login and not (arguments.show or arguments.dump):
         raise UsageError("Config test connection parameter (-C) provided without test mode (-T)")
     try:
-        config = _configure(arguments)
+        config = configure(arguments)
         if arguments.dump:
             return show(arguments, config)
         log = _Log(arguments, config.options.log_level)
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 # ---- the configuration
 
 
-def _configure(arguments: argparse.Namespace) -> ServerConfig:
+def configure(arguments: argparse.Namespace) -> ServerConfig:
     """Command line first, then the file: the first value counts. Raises ConfigError."""
     from ..config import sshd_config
     from ..config.options import INTERNAL_SFTP, ServerOptions
