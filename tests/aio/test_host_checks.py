@@ -123,6 +123,7 @@ def test_d2_a_bad_certificate_leaves_its_key_to_be_judged(
     assert isinstance(refused.verdict, HostKeyRefused)
     assert said in str(refused.verdict)
     assert said in refused.warnings
+    assert refused.records["host_key_verdict"]["objection"] == said
     assert Case(tmp_path, trusted + line("host.example", KEY), bad).how == "known"
     assert Case(tmp_path, trusted + line("host.example", OTHER), bad).how == "changed"
 
@@ -213,7 +214,7 @@ def test_revoked_host_keys(form: str, tmp_path: Path, ssh_keygen: Keygen) -> Non
         case = Case(tmp_path, known, shown, checks={"revoked": (str(revoked),)}, strict="no")
         assert isinstance(case.verdict, HostKeyRefused)
         assert case.how == "revoked"
-        assert f"revoked by file {revoked}" in case.said
+        assert f"revoked by file {revoked}" in str(case.verdict)
     other = Case(tmp_path, line("host.example", OTHER), OTHER, checks={"revoked": (str(revoked),)})
     assert other.verdict is True
 
@@ -224,7 +225,8 @@ def test_revoked_host_keys_that_cannot_be_read_revoke_all(tmp_path: Path) -> Non
     for path in (tmp_path / "none", bad, tmp_path):
         case = Case(tmp_path, line("host.example", KEY), checks={"revoked": (str(path),)})
         assert isinstance(case.verdict, HostKeyRefused), path
-        assert case.how == "revoked"
+        assert case.how == "failed"
+        assert f"in revoked keys file {path}" in str(case.verdict)
 
 
 # -- KnownHostsCommand ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ..crypto.signatures import PublicKey, key_type_of, plain_algorithm
 from ..errors import ConfigError, HostKeyRefused, SSHError, UsageError
@@ -184,42 +184,46 @@ class Trust:
         Raises what `ask` raises, and nothing else that is no SSHError: what cannot be judged is refused.
         """
         asked: list[BaseException] = []
+        entry: Entry | None = None
+        verdict: Verdict | None = None
+        objection = ""
         try:
             found = await self._look(key, address, state)
             if isinstance(found, Found):
                 how, answer, entry = await self._decide(found, address, asked)
-                verdict = found.verdict
+                verdict, objection = found.verdict, found.objection
             else:
                 how, answer = found
-                entry, verdict = None, None
         except SSHError:
             raise
         except Exception as error:
             if error in asked:
                 raise
             # CVE-2025-26465: an error is no answer, and no answer is no trust.
-            how, entry, verdict = "failed", None, None
+            how = "failed"
             what = getattr(error, "strerror", "") or str(error) or type(error).__name__
             answer = HostKeyRefused(f"Host key verification failed: {what}")
             answer.__cause__ = error
-        self._tell(state, key, how, answer, verdict, entry)
+        told = self._told(state, key, verdict, entry)
+        state("host_key_verdict", accepted=answer is True, how=how, **told, objection=objection)
         return answer
 
-    def _tell(
-        self, state: State, key: AnyKey, how: str, answer: bool | HostKeyRefused, verdict: Verdict | None,
-        entry: Entry | None,
-    ) -> None:  # fmt: skip
+    def _told(
+        self, state: State, key: AnyKey, verdict: Verdict | None, entry: Entry | None
+    ) -> dict[str, object]:
+        """What the record says of the lines."""
         if verdict is not None and verdict.kind is Kind.UNKNOWN:  # the host's own line may be among them
             for bad in self.known.bad_lines[:MAX_TOLD]:
                 state("known_hosts_bad_line", file=bad.source, line=bad.line, reason=bad.reason)
         changed = verdict is not None and verdict.kind is Kind.CHANGED
         others = [each for each in self.known.other_names(key.plain) if each is not entry]
-        state(
-            "host_key_verdict", accepted=answer is True, how=how, host=self.name,
-            file=entry.source if entry else "", line=entry.line if entry else 0,
-            known=entry.fingerprint if entry and changed else "",
-            others=", ".join(f"{e.where} {'(hashed)' if e.hashed else e.hosts}" for e in others[:MAX_TOLD]),
-        )  # fmt: skip
+        return {
+            "host": self.name, "file": entry.source if entry else "", "line": entry.line if entry else 0,
+            "known": entry.fingerprint if entry and changed else "",
+            "others": ", ".join(
+                f"{e.where} {'(hashed)' if e.hashed else e.hosts}" for e in others[:MAX_TOLD]
+            ),
+        }  # fmt: skip
 
     async def _look(
         self, key: AnyKey, address: str, state: State
@@ -229,10 +233,15 @@ class Trust:
         if checks.any_localhost and not self.aliased and is_loopback(address):
             return "localhost", True
         for path in checks.revoked:
-            why = _revoked_by(path, key)
+            told = f"{key.label} {key.fingerprint(checks.fingerprint_hash)}"
+            try:
+                why = _revoked_by(path, key)
+            except (OSError, SSHError) as error:  # such a file revokes every key (ssh_config(5))
+                why = getattr(error, "strerror", "") or str(error)
+                refused = HostKeyRefused(f"Error checking host key {told} in revoked keys file {path}: {why}")
+                refused.__cause__ = error
+                return "failed", refused
             if why:
-                told = f"{key.label} {key.fingerprint(checks.fingerprint_hash)}"
-                self.warn(f"Host key {told} revoked by file {path}")
                 return "revoked", HostKeyRefused(f"Host key {told} revoked by file {path}: {why}")
         in_dns = None
         if checks.dns != "no":
@@ -516,14 +525,11 @@ def is_loopback(address: str) -> bool:
 
 
 def _revoked_by(path: str, key: AnyKey) -> str:
-    """Why RevokedHostKeys refuses `key`: a file that cannot be read refuses every key (ssh_config(5))."""
+    """Why a file of RevokedHostKeys refuses `key`; empty where it does not."""
     from ..keys.revoked import Revoked
 
-    try:
-        revoked: Any = Revoked.load(Path(path).expanduser().read_bytes(), path)
-        return str(revoked.revokes(key))
-    except (OSError, SSHError) as error:
-        return f"it cannot be read ({getattr(error, 'strerror', '') or error})"
+    revoked = Revoked.load(Path(path).expanduser().read_bytes(), path)
+    return revoked.revokes(key)
 
 
 def read_known_hosts(path: Path) -> KnownHosts:

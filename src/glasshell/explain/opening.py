@@ -280,6 +280,7 @@ def _verdict(how: str) -> When:
             "fingerprint": str(key.get("fingerprint", "")), "bad": "; ".join(story.opening.bad_lines[:3]),
             "nobody": "yes" if "nobody can be asked" in story.end.text else "",
             "others": str(told.get("others") or ""), "known": str(told.get("known") or ""),
+            "objection": str(told.get("objection") or ""),
         }  # fmt: skip
 
     return when
@@ -330,6 +331,7 @@ TRUST: Final = Phase(
             what="The host key of {name} is not known, and a host that is not known is not trusted:"
             " {type} {fingerprint}.",
             causes=(
+                ("its certificate does not hold, so that its key alone was judged", "{objection}"),
                 ("its line in known_hosts cannot be read", "{bad}"),
                 ("the same key is known by another name", "{others}"),
                 "[nobody]nobody can be asked here: BatchMode, or no terminal",
@@ -340,6 +342,14 @@ TRUST: Final = Phase(
                 "ssh-keyscan -p {port} {host}, compare the fingerprint with the server's, then add the line",
                 "-o StrictHostKeyChecking=accept-new  adds it unseen",
             ),
+            admin=(_COMPARE,),
+        ),
+        Rule(
+            name="host-address-changed",
+            when=_verdict("address"),
+            what="{name} shows the key it is known by, and its address is known by another (CheckHostIP).",
+            causes=("another host has had the address before", "the name leads to another machine now"),
+            user=("remove the address's line, if the host has moved: ssh-keygen -R ADDRESS",),
             admin=(_COMPARE,),
         ),
         Rule(

@@ -152,8 +152,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
         "whether the host key is trusted; `how`: known, by-host (known under another port), authority (by its"
         " certificate), dns, localhost, added, unknown, declined, changed, address (its address has another"
         " key), revoked, failed; `known` is the fingerprint of the key that was expected, `others` are other"
-        " names of the key shown",
-        "accepted how host file line known others",
+        " names of the key shown, `objection` is why its certificate does not hold",
+        "accepted how host file line known others objection",
     ),
     "sshfp": ("what DNS says of the host key (RFC 4255); `secure`: validated, by a resolver that is trusted",
               "host found matching secure problem"),
