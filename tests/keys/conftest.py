@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from glasshell.crypto.signatures import SIGNING_TYPES, PrivateKey
+from glasshell.crypto.signatures import COMPOSITE, SIGNING_TYPES, PrivateKey
 from tests.needs import absent
 
 Keygen: TypeAlias = Callable[..., str]
@@ -31,9 +31,9 @@ def ssh_keygen() -> Keygen:
     return run
 
 
-@pytest.fixture(scope="session", params=SIGNING_TYPES)
+@pytest.fixture(scope="session", params=[name for name in SIGNING_TYPES if name != COMPOSITE])
 def private_key(request: pytest.FixtureRequest) -> PrivateKey:
-    """A new key of each type."""
+    """A new key of each type that OpenSSH 9.2 knows."""
     bits = 2048 if request.param == "ssh-rsa" else None
     return PrivateKey.generate(request.param, bits, comment="märz@example.org")
 

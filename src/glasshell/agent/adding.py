@@ -57,6 +57,14 @@ class Ed25519Private(Struct):
     private: SecretBytes = doc("the seed, and the public half again")
 
 
+@body(PRIVATE_KEYS, "ssh-mldsa44-ed25519", clause="draft-miller-sshm-mldsa44-ed25519")
+class CompositePrivate(Struct):
+    """A key of ML-DSA-44 with Ed25519."""
+
+    public: Bytes
+    private: SecretBytes = doc("the seeds of both")
+
+
 @body(PRIVATE_KEYS, "ssh-rsa", clause="RFC 9987 3.2.4")
 class RsaPrivate(Struct):
     """An RSA key."""

@@ -18,7 +18,10 @@ from ..wire import Secret, visible
 
 __all__ = ["TYPES", "Wanted", "main"]
 
-TYPES: Final = {"ed25519": "ssh-ed25519", "rsa": "ssh-rsa", "ecdsa": "ecdsa-sha2-nistp256"}
+TYPES: Final = {
+    "ed25519": "ssh-ed25519", "rsa": "ssh-rsa", "ecdsa": "ecdsa-sha2-nistp256",
+    "mldsa44-ed25519": "ssh-mldsa44-ed25519",
+}  # fmt: skip
 """What -t takes, and the key type that is made by default."""
 
 FLAGS: Final[dict[str, tuple[str, str]]] = {

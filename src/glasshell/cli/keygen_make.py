@@ -24,7 +24,7 @@ from .keygen_files import (
     write_public,
 )
 
-__all__ = ["host_keys", "make", "packed"]
+__all__ = ["default_comment", "host_keys", "make", "packed", "usual"]
 
 CURVES: Final = {256: "ecdsa-sha2-nistp256", 384: "ecdsa-sha2-nistp384", 521: "ecdsa-sha2-nistp521"}
 HOST_TYPES: Final = ("rsa", "ecdsa", "ed25519")
@@ -37,7 +37,7 @@ def make(wanted: Wanted) -> int:
     key_type, bits = _type(name, wanted.bits)
     if not wanted.quiet:
         print(f"Generating public/private {name} key pair.")
-    path = ask_file(wanted.file, "Enter file in which to save the key", lambda: home() / f"id_{_short(name)}")
+    path = ask_file(wanted.file, "Enter file in which to save the key", lambda: usual(_short(name)))
     _make_folder(path, wanted)
     if not may_overwrite(path):
         return 1
@@ -53,6 +53,11 @@ def make(wanted: Wanted) -> int:
         print(f"The key fingerprint is:\n{fingerprint(key.public, wanted.hash)} {visible(key.comment)}")
         print(f"The key's randomart image is:\n{randomart(key.public, wanted.hash)}")
     return 0
+
+
+def usual(short: str) -> Path:
+    """Where the user's key of this type is."""
+    return home() / f"id_{short.replace('-', '_')}"
 
 
 def _short(name: str) -> str:

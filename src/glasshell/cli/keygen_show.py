@@ -25,14 +25,13 @@ from .keygen_files import (
     ask_line,
     ask_secret,
     complain,
-    home,
     open_private,
     read,
     read_public,
     write_private,
     write_public,
 )
-from .keygen_make import default_comment, packed
+from .keygen_make import default_comment, packed, usual
 
 __all__ = ["change_comment", "change_passphrase", "convert", "export", "public", "records", "show"]
 
@@ -44,8 +43,8 @@ def _asked(wanted: Wanted) -> Path:
 def _usual(wanted: Wanted) -> Path:
     """The first of the user's keys that is there."""
     if wanted.type in TYPES:
-        return home() / f"id_{wanted.type}"
-    paths = [home() / f"id_{name}" for name in TYPES]
+        return usual(wanted.type)
+    paths = [usual(name) for name in TYPES]
     return next((path for path in paths if path.exists()), paths[0])
 
 

@@ -21,7 +21,7 @@ from .groups import rfc3526
 from .key_exchange import KeyExchange
 from .kinds import Kind as Kind
 from .packet_ciphers import Mac, Opener, Sealer
-from .signatures import certified_name
+from .signatures import COMPOSITE, certified_name
 
 Role = Literal["client", "server"]
 Encoding = Literal["mpint", "string"]
@@ -113,17 +113,32 @@ _SK_NOTE = "inside a security key"
 
 
 def _ecdh(
-    name: str, status: Status, hash_name: str, clause: str, factory: Callable[[], KeyExchange],
-    note: str = "", offered_by: tuple[Role, ...] = BOTH,
+    name: str,
+    status: Status,
+    hash_name: str,
+    clause: str,
+    factory: Callable[[], KeyExchange],
+    note: str = "",
+    offered_by: tuple[Role, ...] = BOTH,
 ) -> KexAlgorithm:
     return KexAlgorithm(
-        name=name, status=status, hash_name=hash_name, context="ecdh", clause=clause, factory=factory,
-        note=note, offered_by=offered_by,
+        name=name,
+        status=status,
+        hash_name=hash_name,
+        context="ecdh",
+        clause=clause,
+        factory=factory,
+        note=note,
+        offered_by=offered_by,
     )
 
 
 def _hybrid(
-    name: str, hash_name: str, clause: str, factory: Callable[[], KeyExchange], note: str = "post-quantum",
+    name: str,
+    hash_name: str,
+    clause: str,
+    factory: Callable[[], KeyExchange],
+    note: str = "post-quantum",
     status: Status = _DEFAULT,
 ) -> KexAlgorithm:
     return KexAlgorithm(
@@ -134,8 +149,13 @@ def _hybrid(
 
 def _dh(number: int, hash_name: str) -> KexAlgorithm:
     return KexAlgorithm(
-        name=f"diffie-hellman-group{number}-{hash_name}", status=_ON_REQUEST, hash_name=hash_name,
-        context="dh", public="mpint", clause="RFC 8268 3", note=_DH_NOTE,
+        name=f"diffie-hellman-group{number}-{hash_name}",
+        status=_ON_REQUEST,
+        hash_name=hash_name,
+        context="dh",
+        public="mpint",
+        clause="RFC 8268 3",
+        note=_DH_NOTE,
         factory=key_exchange.fixed_group(partial(rfc3526, number)),
     )
 
@@ -154,16 +174,30 @@ def _certified(row: Algorithm) -> Algorithm:
 
 def _gcm(bits: int) -> CipherAlgorithm:
     return CipherAlgorithm(
-        name=f"aes{bits}-gcm@openssh.com", status=_DEFAULT, clause="RFC 5647; OpenSSH PROTOCOL 1.6",
-        note="fastest: cipher and tag in one call", key_size=bits // 8, iv_size=12, block_size=16, aead=True,
-        sealer=packet_ciphers.aes_gcm_sealer, opener=packet_ciphers.aes_gcm_opener,
+        name=f"aes{bits}-gcm@openssh.com",
+        status=_DEFAULT,
+        clause="RFC 5647; OpenSSH PROTOCOL 1.6",
+        note="fastest: cipher and tag in one call",
+        key_size=bits // 8,
+        iv_size=12,
+        block_size=16,
+        aead=True,
+        sealer=packet_ciphers.aes_gcm_sealer,
+        opener=packet_ciphers.aes_gcm_opener,
     )
 
 
 def _ctr(bits: int, status: Status) -> CipherAlgorithm:
     return CipherAlgorithm(
-        name=f"aes{bits}-ctr", status=status, clause="RFC 4344 4", key_size=bits // 8, iv_size=16,
-        block_size=16, aead=False, sealer=packet_ciphers.aes_ctr_sealer, opener=packet_ciphers.aes_ctr_opener,
+        name=f"aes{bits}-ctr",
+        status=status,
+        clause="RFC 4344 4",
+        key_size=bits // 8,
+        iv_size=16,
+        block_size=16,
+        aead=False,
+        sealer=packet_ciphers.aes_ctr_sealer,
+        opener=packet_ciphers.aes_ctr_opener,
     )
 
 
@@ -173,7 +207,10 @@ def _mac(bits: int, *, etm: bool) -> MacAlgorithm:
         status=_DEFAULT if etm else _ON_REQUEST,
         clause="RFC 6668 2; OpenSSH PROTOCOL 1.5" if etm else "RFC 6668 2",
         note="" if etm else "covers the plaintext: what is decrypted is not yet verified",
-        hash_name=f"sha{bits}", key_size=bits // 8, tag_size=bits // 8, etm=etm,
+        hash_name=f"sha{bits}",
+        key_size=bits // 8,
+        tag_size=bits // 8,
+        etm=etm,
     )
 
 
@@ -217,6 +254,10 @@ ALGORITHMS: Final[tuple[Algorithm, ...]] = (
         public="mpint", clause="RFC 4419", note=_DH_NOTE, factory=key_exchange.group_exchange,
     ),
     *_HOST_KEYS,
+    Algorithm(
+        name=COMPOSITE, kind=Kind.HOST_KEY, status=_ON_REQUEST, clause="draft-miller-sshm-mldsa44-ed25519",
+        note="post-quantum, of OpenSSH 10.6 and younger than any other here",
+    ),
     # OpenSSH has these first; who knows an authority puts them there, and nobody else has any use for them.
     *map(_certified, _HOST_KEYS),
     _gcm(256),

@@ -24,10 +24,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from ..errors import CryptoError, KeyFormatError, MalformedMessage, UsageError
 from ..values import field, slotted
 from ..wire import Reader, mpint, string, uint32
+from .handles import COMPOSITE_PUBLIC, COMPOSITE_SIGNATURE, CompositeKey, CompositePublic, SecurityKey
 
 __all__ = [
-    "CERTIFIED", "KEY_TYPES", "MAX_RSA_BITS", "MIN_RSA_BITS", "SIGNATURE_ALGORITHMS", "SIGNING_ALGORITHMS",
-    "SIGNING_TYPES", "PrivateKey", "PublicKey", "SecurityKey", "algorithms_for", "certified_name",
+    "CERTIFIED", "COMPOSITE", "KEY_TYPES", "MAX_RSA_BITS", "MIN_RSA_BITS", "SIGNATURE_ALGORITHMS",
+    "SIGNING_ALGORITHMS", "SIGNING_TYPES", "PrivateKey", "PublicKey", "algorithms_for", "certified_name",
     "key_type_of", "plain_algorithm",
 ]  # fmt: skip
 
@@ -41,6 +42,9 @@ MAX_RSA_EXPONENT_BITS: Final = 64
 """Longest RSA public exponent taken: what OpenSSL verifies with a modulus above 3072 bits."""
 
 DEFAULT_RSA_BITS: Final = 3072
+
+COMPOSITE: Final = "ssh-mldsa44-ed25519"
+"""The key type of OpenSSH 10.6 that a quantum computer cannot forge. Its certificates are not known here."""
 
 Pub = TypeVar("Pub")
 Priv = TypeVar("Priv")
@@ -316,33 +320,6 @@ class _SecurityKey(_Scheme[tuple[Any, bytes], Any]):
         raise UsageError(f"{self.type} is made inside a security key", hint="ssh-keygen -t ed25519-sk")
 
 
-class SecurityKey:
-    """What a file has of a key that is inside a security key: enough to ask it for a signature, no secret.
-
-    Stands where a private key of the crypto library stands. `public` is of that library, `flags` say whether
-    it wants to be touched (1) and to verify who does (4), `handle` is the key's own.
-    """
-
-    __slots__ = ("application", "flags", "handle", "public", "reserved", "type")
-
-    def __init__(
-        self, type: str, public: Any, application: bytes, flags: int, handle: bytes, reserved: bytes
-    ) -> None:
-        self.type = type
-        self.public = public
-        self.application = application
-        self.flags = flags
-        self.handle = handle
-        self.reserved = reserved
-
-    def public_key(self) -> tuple[Any, bytes]:
-        """The public half as `PublicKey` holds it."""
-        return self.public, self.application
-
-    def __repr__(self) -> str:
-        return f"<SecurityKey {self.type}>"
-
-
 def _client_data(reader: Reader, flags: int, data: bytes) -> tuple[bytes, bytes]:
     """What a browser had signed in place of `data`, which has to stand in it, and the extensions."""
     origin, wrapped, extensions = reader.string(), reader.string(), reader.string()
@@ -352,6 +329,40 @@ def _client_data(reader: Reader, flags: int, data: bytes) -> tuple[bytes, bytes]
     if b'"' in origin or not flags_fit or not wrapped.startswith(begin):
         raise InvalidSignature
     return wrapped, extensions
+
+
+class _Composite(_Scheme[CompositePublic, CompositeKey]):
+    """draft-miller-sshm-mldsa44-ed25519: both in one key, of which neither alone will do."""
+
+    label = "MLDSA44-ED25519"
+
+    def __init__(self, type: str) -> None:
+        self.type = type
+        self.algorithms = (type,)
+
+    def decode(self, reader: Reader) -> tuple[CompositePublic, int]:
+        raw = reader.string()
+        if len(raw) != COMPOSITE_PUBLIC:
+            raise KeyFormatError(f"a {self.label} key of {len(raw)} bytes; it has {COMPOSITE_PUBLIC}")
+        _check_point(raw[-32:])
+        return CompositePublic(raw), 512
+
+    def prove(self, public: CompositePublic) -> None:
+        _check_root(public.raw[-32:])
+
+    def encode(self, public: CompositePublic) -> bytes:
+        return string(public.raw)
+
+    def verify(self, public: CompositePublic, algorithm: str, signature: bytes, data: bytes) -> None:
+        if len(signature) != COMPOSITE_SIGNATURE or int.from_bytes(signature[-32:], "little") >= _L:
+            raise InvalidSignature
+        public.verify(signature, data)
+
+    def sign(self, private: CompositeKey, algorithm: str, data: bytes) -> bytes:
+        return private.sign(data)
+
+    def generate(self, bits: int | None) -> CompositeKey:
+        return CompositeKey.generate()
 
 
 _ED25519: Final = _Ed25519()
@@ -368,6 +379,7 @@ _SCHEMES: Final[dict[str, _Scheme[Any, Any]]] = {
         _SecurityKey(_ED25519, "sk-ssh-ed25519@openssh.com"),
         _SecurityKey(_NISTP256, "sk-ecdsa-sha2-nistp256@openssh.com",
                      "webauthn-sk-ecdsa-sha2-nistp256@openssh.com"),
+        _Composite(COMPOSITE),
     )
 }  # fmt: skip
 
@@ -391,10 +403,10 @@ def certified_name(name: str) -> str:
     return f"{name.removesuffix('@openssh.com')}-cert-v01@openssh.com"
 
 
-CERTIFIED: Final = {certified_name(name): name for name in KEY_TYPES}
+CERTIFIED: Final = {certified_name(name): name for name in KEY_TYPES if name != COMPOSITE}
 """The key types of certificates, each with that of the key in it."""
 
-_PLAIN: Final = {certified_name(name): name for name in SIGNATURE_ALGORITHMS}
+_PLAIN: Final = {certified_name(name): name for name in SIGNATURE_ALGORITHMS if name != COMPOSITE}
 
 
 def plain_algorithm(algorithm: str) -> str:
@@ -524,6 +536,8 @@ def _scheme_of(handle: Any) -> _Scheme[Any, Any] | None:
     """The scheme of a private key of the crypto library; None for a kind that SSH has no use for."""
     if isinstance(handle, SecurityKey):
         return _SCHEMES.get(handle.type)
+    if isinstance(handle, CompositeKey):
+        return _SCHEMES[COMPOSITE]
     if isinstance(handle, ed25519.Ed25519PrivateKey):
         return _SCHEMES["ssh-ed25519"]
     if isinstance(handle, rsa.RSAPrivateKey):

@@ -26,7 +26,7 @@ _LABELS: Final = {
     "ssh-rsa": "RSA", "rsa-sha2-256": "RSA", "rsa-sha2-512": "RSA", "ssh-dss": "DSA",
     "ssh-ed25519": "ED25519", "ecdsa-sha2-nistp256": "ECDSA", "ecdsa-sha2-nistp384": "ECDSA",
     "ecdsa-sha2-nistp521": "ECDSA", "sk-ssh-ed25519": "ED25519-SK", "sk-ecdsa-sha2-nistp256": "ECDSA-SK",
-    "webauthn-sk-ecdsa-sha2-nistp256": "ECDSA-SK",
+    "webauthn-sk-ecdsa-sha2-nistp256": "ECDSA-SK", "ssh-mldsa44-ed25519": "MLDSA44-ED25519",
 }  # fmt: skip
 _CERTIFICATE: Final = "-cert-v01"
 _AT: Final = "@openssh.com"

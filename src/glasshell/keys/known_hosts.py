@@ -28,7 +28,7 @@ __all__ = [
 MAX_HOST: Final = 1025
 """Longest host name that is looked up or written, in bytes: the system's NI_MAXHOST."""
 
-_FIELDS: Final = {"ssh-ed25519": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 4}
+_FIELDS: Final = {"ssh-ed25519": 2, "ssh-mldsa44-ed25519": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 4}
 """Strings in the blob of a key; three in all others."""
 
 AUTHORITY: Final = "@cert-authority"

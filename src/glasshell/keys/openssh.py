@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from ..crypto.signatures import KEY_TYPES, SIGNING_TYPES, PrivateKey, PublicKey, SecurityKey
+from ..crypto.handles import CompositeKey, SecurityKey
+from ..crypto.signatures import COMPOSITE, KEY_TYPES, SIGNING_TYPES, PrivateKey, PublicKey
 from ..errors import KeyFormatError, MalformedMessage, PassphraseError, UsageError
 from ..wire import Reader, Secret, mpint, string, uint32, visible
 from . import pem
@@ -282,12 +283,24 @@ def _read_private(plain: bytes, public: PublicKey, *, encrypted: bool) -> Privat
 def _read_handle(key_type: str, reader: Reader) -> Any:
     if key_type == "ssh-ed25519":
         return _read_ed25519(reader.string(), reader.string())
+    if key_type == COMPOSITE:
+        return _read_composite(reader.string(), reader.string())
     if key_type == "ssh-rsa":
         n, e, d, iqmp, p, q = (reader.mpint() for _ in range(6))
         return pem.rsa_key(n, e, d, iqmp, p, q)
     if key_type.startswith("sk-"):
         return _read_security_key(key_type, reader)
     return _read_ecdsa(reader.name(), reader.string(), reader.mpint())
+
+
+def _read_composite(public: bytes, seeds: bytes) -> CompositeKey:
+    try:
+        handle = CompositeKey(seeds)
+    except ValueError as error:
+        raise KeyFormatError(f"an ML-DSA-44-Ed25519 private key that is refused: {error}") from None
+    if handle.public_key().raw != public:
+        raise KeyFormatError("an ML-DSA-44-Ed25519 private key whose public half is not its own")
+    return handle
 
 
 def _read_security_key(key_type: str, reader: Reader) -> SecurityKey:
@@ -390,6 +403,8 @@ def _private_fields(key: PrivateKey) -> bytes:
         x = handle.private_numbers()
         n, e = x.public_numbers.n, x.public_numbers.e
         return head + b"".join(mpint(number) for number in (n, e, x.d, x.iqmp, x.p, x.q))
+    if isinstance(handle, CompositeKey):
+        return key.public.blob + string(handle.private_bytes_raw())
     if isinstance(handle, SecurityKey):
         # As for ECDSA: the blob's fields come first, the application among them.
         return key.public.blob + bytes([handle.flags]) + string(handle.handle) + string(handle.reserved)

@@ -104,10 +104,8 @@ def dump_pem(key: PrivateKey, form: str, passphrase: Secret | None = None) -> by
         written: bytes = key.reveal().private_bytes(
             s.Encoding.PEM, s.PrivateFormat.TraditionalOpenSSL if old else s.PrivateFormat.PKCS8, lock
         )
-    except (ValueError, AttributeError) as error:
-        raise KeyFormatError(
-            f"a key of type {key.public.type} cannot be written as {form}: {error}"
-        ) from None
+    except (ValueError, AttributeError):
+        raise KeyFormatError(f"a key of type {key.public.type} has no form in {form}") from None
     return written
 
 

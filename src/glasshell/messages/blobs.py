@@ -71,6 +71,13 @@ class Ed25519Key(Struct):
     key: Bytes
 
 
+@body(PLAIN_KEYS, "ssh-mldsa44-ed25519", clause="draft-miller-sshm-mldsa44-ed25519")
+class CompositeKey(Struct):
+    """A key of ML-DSA-44, then a point of edwards25519."""
+
+    key: Bytes
+
+
 @body(PLAIN_KEYS, "ssh-rsa", clause="RFC 4253 6.6")
 class RsaKey(Struct):
     """An RSA key."""
@@ -235,6 +242,13 @@ class DssSignature(Struct):
 @body(SIGNATURE_TYPES, "ssh-ed25519", clause="RFC 8709 6")
 class Ed25519Signature(Struct):
     """An Ed25519 signature."""
+
+    signature: Bytes
+
+
+@body(SIGNATURE_TYPES, "ssh-mldsa44-ed25519", clause="draft-miller-sshm-mldsa44-ed25519")
+class CompositeSignature(Struct):
+    """A signature of ML-DSA-44, then one of Ed25519."""
 
     signature: Bytes
 
