@@ -29,6 +29,7 @@ def test_every_row_is_there() -> None:
         "G": (1, 2, 3, 4, 7, 9),
         "K": range(1, 6),
         "P": range(1, 7),
+        "L": range(1, 8),
     }
     for letter, numbers in expected.items():
         assert [row for row in ROWS if row[0] == letter] == [f"{letter}{n}" for n in numbers]

@@ -78,6 +78,7 @@ class KeyWay(Way):
     """publickey (RFC 4252 §7), by a plain key or by a certificate."""
 
     method: ClassVar[str] = "publickey"
+    equal: ClassVar[bool] = False
 
     async def key(self, who: Candidate, key: AnyKey, *, signed: bool) -> Outcome:
         account = who.account

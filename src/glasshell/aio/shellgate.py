@@ -226,20 +226,26 @@ class AccountGatekeeper(Gatekeeper):
         A way may ask a program, or somebody elsewhere, about those who exist; how long that has taken lately
         is the time that the others are refused in.
         """
+        way = self._rules.ways.get(method)
         took = self._slow.setdefault(method, deque(maxlen=64))
-        if who.account is not None:
+        least = elapsed
+        if way is None or way.equal:
+            pass
+        elif who.account is not None:
             took.append(elapsed)
         elif took:
-            elapsed = max(elapsed, took[int.from_bytes(os.urandom(4)) % len(took)])
-        await asyncio.sleep(self._delay(who.user, elapsed, LOW_FLOOR if method == NONE else FLOOR))
+            least = max(elapsed, took[int.from_bytes(os.urandom(4)) % len(took)])
+        floor = LOW_FLOOR if method == NONE else FLOOR
+        await asyncio.sleep(self._rounded(who.user, least, floor) - elapsed)
 
-    def _delay(self, user: str, elapsed: float, floor: float = FLOOR) -> float:
-        """Seconds to wait after a refusal that took `elapsed`, as OpenSSH's ensure_minimum_time_since."""
+    def _rounded(self, user: str, least: float, floor: float) -> float:
+        """The seconds that a refusal takes where it has to take `least`, as OpenSSH's
+        ensure_minimum_time_since has it."""
         digest = hmac.digest(self._secret, user.encode("utf-8", "surrogateescape"), "sha512")
         wanted = floor + int.from_bytes(digest[:4], "big") / 1e12 * (floor / FLOOR)
-        while wanted < elapsed:
+        while wanted < least:
             wanted *= 2
-        return wanted - elapsed
+        return wanted
 
     def _candidate(self, user: str, peer: Peer) -> Candidate:
         passed = self._connection.core.passed if self._connection is not None else ()

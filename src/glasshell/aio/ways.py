@@ -132,6 +132,9 @@ class Way:
 
     confirms: ClassVar[bool] = False
 
+    equal: ClassVar[bool] = True
+    """Whether it does as much for who does not exist; where it cannot, refusals are given as much time."""
+
     session: PamProcess | None = None
     """What programs are started by, where the way holds a session for them."""
     message: str = ""
