@@ -113,6 +113,7 @@ def named(*names: bytes) -> bytes:
 
 
 LEXICAL = "PROTOCOL.certkeys: names are sorted, and none occurs twice; sshd does not look"
+NUL = "text of C ends at its NUL: what stands there is not the name that was signed for"
 NESTED = build(b"", signer=STRANGER)
 
 TABLE = (
@@ -126,6 +127,7 @@ TABLE = (
     case("wildcard", False, principals=named(b"*")),
     case("pattern of the name", False, principals=named(b"?%u", b"%u*")),
     case("name with a NUL", False, principals=named(b"%u\0x")),
+    case("name with a NUL at its end", False, principals=named(b"%u\0"), sshd=True, why=NUL),
     case("name in upper case", False, principals=named(b"%U")),
     case("name with a space", False, principals=named(b"%u ")),
     case("256 names", True, principals=named(*[b"x"] * 255)),
@@ -152,6 +154,7 @@ TABLE = (
     case("forced command without a value", False, critical=option(b"force-command")),
     case("forced command and more", False,
          critical=string(b"force-command") + string(string(b"true") + b"x")),
+    case("forced command with a NUL", False, critical=option(b"force-command", b"tr\0ue")),
     case("forced command twice", False, critical=option(b"force-command", b"true") * 2),
     case("verify-required of a plain key", True, critical=option(b"verify-required")),
     case("verify-required with a value", False, critical=option(b"verify-required", b"no")),

@@ -311,6 +311,14 @@ def test_times_are_those_of_openssh() -> None:
     assert certificate().objection("user", "bob", 1 << 63) == ""
 
 
+@pytest.mark.parametrize("kind", ["user", "host"])
+def test_openssh_cve_2024_7594_nobody_named_is_nobody(kind: Any) -> None:
+    """Whoever compares the names by a list of their own too; as OpenSSH 10.3 has it."""
+    made = certificate(kind=kind, principals=[])
+    for name in ("bob", "", None):
+        assert made.objection(kind, name, NOW) == "Certificate lacks principal list"
+
+
 def test_address_is_never_forgotten() -> None:
     made = certificate(critical={"source-address": "192.0.2.0/24"})
     assert made.objection("user", "bob", NOW)
