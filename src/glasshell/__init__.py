@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import errors as errors
+    from .aio.agent import Agent as Agent
     from .aio.client import Connection as Connection
     from .aio.client import connect as connect
     from .aio.gatekeeper import Gatekeeper as Gatekeeper
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Public name -> the module it lives in; a module's own name stands for the module itself.
 _HOMES = {
+    "Agent": "aio.agent",
     "Connection": "aio.client",
     "Gatekeeper": "aio.gatekeeper",
     "KnownUsers": "aio.gatekeeper",
@@ -45,6 +47,7 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: F822, RUF100
+    "Agent",
     "Connection",
     "Gatekeeper",
     "KnownUsers",
