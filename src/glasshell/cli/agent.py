@@ -29,6 +29,9 @@ usage: glasshell agent [-c | -s] [-DdT] [-a bind_address] [-E fingerprint_hash]
        glasshell agent [-c | -s] -k
 """
 
+ENDING: Final = frozenset((signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIGINT))
+"""What ends an agent; SIGINT in the foreground alone."""
+
 MAX_PATH: Final = 107
 """Longest path of a Unix socket, in bytes (unix(7))."""
 
@@ -179,6 +182,8 @@ def _run(said: Settings) -> int:
         print(f"echo Agent pid {os.getpid()};", flush=True)
         return _serve(place, said, parent=0)
     parent = os.getpid()
+    # Whoever ends the agent at once shall find it able to clean up.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         child = os.fork()
     except OSError as error:
@@ -191,6 +196,7 @@ def _run(said: Settings) -> int:
             status = _serve(place, said, parent=parent if said.command else 0)
         finally:
             os._exit(status)  # what the parent had buffered is the parent's to write
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     place.sock.close()
     if not said.command:
         _print_socket(place.path, bool(said.csh))
@@ -282,6 +288,7 @@ def _end_with(over: asyncio.Future[None], parent: int, *, interrupted: bool) -> 
         loop.add_signal_handler(signal.SIGINT, end)
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if parent:
         _watch(parent, end)
 
