@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .aio.client import connect as connect
     from .aio.gatekeeper import Gatekeeper as Gatekeeper
     from .aio.gatekeeper import KnownUsers as KnownUsers
+    from .aio.hostchecks import HostChecks as HostChecks
     from .aio.process import Terminal as Terminal
     from .aio.server import Server as Server
     from .aio.server import serve as serve
@@ -34,6 +35,7 @@ _HOMES = {
     "Agent": "aio.agent",
     "Connection": "aio.client",
     "Gatekeeper": "aio.gatekeeper",
+    "HostChecks": "aio.hostchecks",
     "KnownUsers": "aio.gatekeeper",
     "Policy": "policy",
     "PrivateKey": "crypto.signatures",
@@ -50,6 +52,7 @@ __all__ = [  # noqa: F822, RUF100
     "Agent",
     "Connection",
     "Gatekeeper",
+    "HostChecks",
     "KnownUsers",
     "Policy",
     "PrivateKey",
