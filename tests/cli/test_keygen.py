@@ -182,7 +182,7 @@ def test_what_cannot_be_done_is_one_sentence(words: tuple[str, ...], said: str, 
     done = commands.run("keygen", *words)
     assert done.returncode == 255
     told = done.stderr.decode()
-    assert told.startswith("glasshell keygen: ")
+    assert re.search("^glasshell keygen: ", told, re.MULTILINE)
     assert said in told
     assert "Traceback" not in told
     assert not (commands.home / "k").exists()
@@ -208,3 +208,19 @@ def test_what_makes_no_sense_is_answered_with_the_usage(
     assert "usage: glasshell keygen" in done.stderr.decode()
     real = subprocess.run([ssh_keygen, *words], capture_output=True, stdin=subprocess.DEVNULL)
     assert done.returncode == real.returncode == 1
+
+
+def test_passphrases_come_from_a_pipe_or_from_askpass(commands: Commands, ssh_keygen: str) -> None:
+    done = commands.run("keygen", "-q", "-a", "1", "-f", "piped", stdin=b"word\nword\n")
+    assert done.returncode == 0, done.stderr
+    program = commands.home / "askpass"
+    program.write_text("#!/bin/sh\necho word\n")
+    program.chmod(0o700)
+    asked = {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
+    done = commands.run("keygen", "-q", "-a", "1", "-f", "asked", environment=asked)
+    assert done.returncode == 0, done.stderr
+    for name in ("piped", "asked"):
+        public = (commands.home / f"{name}.pub").read_text()
+        assert theirs(ssh_keygen, "-y", "-P", "word", "-f", name, cwd=commands.home) == public
+        done = commands.run("keygen", "-y", "-f", name, environment=asked)
+        assert done.stdout.decode() == public

@@ -187,11 +187,15 @@ def ask_line(prompt: str) -> str:
 
 
 def ask_secret(prompt: str) -> Secret:
-    """What is typed on the terminal, unseen. Raises ConfigError where there is none."""
+    """What is typed on the terminal, unseen, given by SSH_ASKPASS, or read from a pipe.
+
+    Raises ConfigError where there is none of them.
+    """
     from .terminal import ask_now
 
-    given = ask_now(prompt)
+    given = ask_now(prompt, stdin=True)
     if given is None:
+        complain("")  # the question has no end of line
         raise ConfigError("no terminal to ask for a passphrase", hint="give it with -N, an old one with -P")
     return given
 

@@ -140,6 +140,18 @@ def _block(key: int, mode: Callable[[bytes], Any]) -> _Cipher:
     return _Cipher(key, 16, 16, 0, decrypt, encrypt)
 
 
+def _open_3des(key: bytes, iv: bytes, data: bytes, tag: bytes) -> bytes:
+    # Late: the library below has put it away, and so should whoever has such a key.
+    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+
+    context = Cipher(TripleDES(key), modes.CBC(iv)).decryptor()
+    return context.update(data) + context.finalize()
+
+
+def _seal_never(key: bytes, iv: bytes, data: bytes) -> tuple[bytes, bytes]:
+    raise UsageError("nothing is encrypted by this cipher any more")
+
+
 def _gcm(key: int) -> _Cipher:
     def encrypt(key: bytes, iv: bytes, data: bytes) -> tuple[bytes, bytes]:
         sealed = AESGCM(key).encrypt(iv, data, None)
@@ -180,10 +192,11 @@ _CIPHERS: Final[dict[str, _Cipher]] = {
     "aes128-cbc": _block(16, modes.CBC),
     "aes256-gcm@openssh.com": _gcm(32),
     "aes128-gcm@openssh.com": _gcm(16),
+    "3des-cbc": _Cipher(24, 8, 8, 0, _open_3des, _seal_never),
     "chacha20-poly1305@openssh.com": _Cipher(64, 0, 8, 16, _open_chacha, _seal_chacha),
 }
 
-CIPHERS: Final = tuple(name for name in _CIPHERS if name != "none")
+CIPHERS: Final = tuple(name for name in _CIPHERS if name not in ("none", "3des-cbc"))
 """The ciphers that a private key may be encrypted by."""
 
 
