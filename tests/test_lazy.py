@@ -68,3 +68,14 @@ def test_the_core_loads_without_asyncio_or_drawing(room: str) -> None:
 def test_asking_for_the_version_loads_no_room() -> None:
     loaded = modules_loaded_by("import glasshell; glasshell.__version__")
     assert {name for name in loaded if name.startswith("glasshell")} == {"glasshell"}
+
+
+def test_a_server_without_pam_loads_nothing_of_it() -> None:
+    """Nor does one with it, before somebody has to be asked about."""
+    pytest.importorskip("pwd")
+    for options in ("", "use_pam=True"):
+        loaded = modules_loaded_by(
+            "from glasshell.aio.shellgate import AccountGatekeeper, ServerOptions;"
+            f"AccountGatekeeper(ServerOptions({options}))"
+        )
+        assert not loaded & {"ctypes", "glasshell.system.pam", "glasshell.aio.pamprocess"}

@@ -21,7 +21,7 @@ from ..events import Prompts, PromptText
 from ..system import pamchild
 from ..system.accounts import Account
 from ..system.children import SIGNALS, Child, Exit, Streams, close_all, open_pipes, signal_name
-from ..system.pam import ECHO_ON, SUCCESS, Said, code_name
+from ..system.pam import ECHO_ON, NEW_AUTHTOK_REQD, SUCCESS, Said, code_name
 from ..system.pty import Terminal
 from ..values import slotted
 from ..wire import Secret
@@ -56,6 +56,11 @@ class Reply:
     def ok(self) -> bool:
         """Whether the call succeeded."""
         return self.code == SUCCESS
+
+    @property
+    def password_expired(self) -> bool:
+        """Whether the account is good once the password is another one."""
+        return self.code == NEW_AUTHTOK_REQD
 
     def __str__(self) -> str:
         return f"{self.text} ({code_name(self.code)})" if self.text else code_name(self.code)

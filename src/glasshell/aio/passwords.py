@@ -9,18 +9,18 @@ they are given for a password is none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from ..errors import ConfigError
 from ..events import Prompts
-from ..system.pam import NEW_AUTHTOK_REQD
 from ..wire import Secret, visible
-from .pamprocess import PamProcess, Reply
 from .ways import Candidate, Outcome, Passed, Way
 
 if TYPE_CHECKING:
     from ..config.options import ServerOptions
+    from .pamprocess import PamProcess, Reply
     from .shellgate import AccountGatekeeper
 
 __all__ = ["InteractiveWay", "PamWay", "PasswordWay", "ShadowWay", "ways"]
@@ -49,17 +49,30 @@ class PamWay(Way):
     def __init__(self, gate: AccountGatekeeper) -> None:
         super().__init__(gate)
         self._process: PamProcess | None = None
+        self._spare: PamProcess | None = None
+        """One that has not been told yet whom it is for."""
         self._user = ""
         self._stage: _Stage | None = None
         """Of the conversation that is open."""
         self._account_good = False
 
+    def expect(self) -> None:
+        """Starts the process: by the time that it is asked, it is there."""
+        from .pamprocess import PamProcess
+
+        if self._process is None and self._spare is None:
+            with suppress(ConfigError):  # it is started again, and the error told, when it is needed
+                self._spare = PamProcess()
+
     async def process(self, who: Candidate) -> PamProcess:
         """The process that asks about `who`: as it is, or a new one. Raises ConfigError."""
         if self._process is not None and self._process.idle and self._user == who.user and not self._stage:
             return self._process
+        from .pamprocess import PamProcess  # late: a login by key without PAM does without
+
+        spare, self._spare = self._spare, None
         self.over()
-        process = self._process = PamProcess()
+        process = self._process = spare if spare is not None and spare.idle else PamProcess()
         self._user, self._stage, self._account_good = who.user, None, False
         options, peer = who.options, who.peer
         place = f"{peer.address} {peer.port} {peer.local_address} {peer.local_port}"
@@ -121,7 +134,7 @@ class PamWay(Way):
                     return None
                 self._stage = _Stage.ACCOUNT
                 reply = await process.account(empty_passwords=who.options.permit_empty_passwords)
-            elif stage is _Stage.ACCOUNT and reply.code == NEW_AUTHTOK_REQD:
+            elif stage is _Stage.ACCOUNT and reply.password_expired:
                 self._stage = _Stage.CHANGE
                 reply = await process.change_expired()
             elif reply.ok:
@@ -162,7 +175,7 @@ class PamWay(Way):
         if isinstance(reply, Prompts):
             await process.give_up()
             return "PAM account management asks, which is done in keyboard-interactive only"
-        if reply.code == NEW_AUTHTOK_REQD:
+        if reply.password_expired:
             self._refused(who, reply)
             return "the password has expired; keyboard-interactive can change it"
         return "" if reply.ok else self._refused(who, reply)
@@ -180,9 +193,10 @@ class PamWay(Way):
         return "" if reply.ok else f"PAM session: {visible(str(reply))}"
 
     def over(self) -> None:
-        if self._process is not None:
-            self._process.end()
-            self._process = None
+        for process in (self._process, self._spare):
+            if process is not None:
+                process.end()
+        self._process = self._spare = None
         self._stage = self.session = None
 
 

@@ -260,6 +260,8 @@ class AccountGatekeeper(Gatekeeper):
                 text = f"User {visible(user)} from {peer.address} not allowed because {objection}"
                 self.note("info", text)
                 self._account = None
+            for name in self._rules.confirming:
+                self.way(name).expect()
         return self._account
 
     def _rules_of(self, user: str, account: Account | None, peer: Peer) -> Rules:

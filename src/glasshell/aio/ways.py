@@ -123,6 +123,9 @@ class Way:
         """A question of hostbased or gssapi-with-mic: see `Gatekeeper.other`."""
         return None
 
+    def expect(self) -> None:
+        """Somebody tries to log in, whoever that is: `confirm` may be asked before long."""
+
     async def confirm(self, who: Candidate) -> str:
         """All steps are done, signatures checked: why the account may not log in all the same, or nothing.
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from ..errors import ConfigError
-from ..values import slotted
 
 __all__ = ["ECHO_OFF", "ECHO_ON", "ERROR", "INFO", "Converse", "Handle", "Said", "code_name"]
 
@@ -56,12 +55,14 @@ CHANGE_EXPIRED_AUTHTOK: Final = 0x0020
 ITEMS: Final = {"service": 1, "user": 2, "tty": 3, "rhost": 4, "conv": 5, "ruser": 8}
 
 
-@slotted(frozen=True)
 class Said:
     """One message of a module: its style and its text."""
 
-    style: int
-    text: str
+    __slots__ = ("style", "text")
+
+    def __init__(self, style: int, text: str) -> None:
+        self.style = style
+        self.text = text
 
     @property
     def asks(self) -> bool:

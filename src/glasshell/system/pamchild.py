@@ -243,6 +243,8 @@ class _Child:
             code = pam.open_session()
             self._open = code == SUCCESS
         self._tell(code, *(f"{name}={value}" for name, value in pam.environment().items()))
+        # What a program will need, while the client is still to ask for one.
+        from . import accounts, children  # noqa: F401
 
     def _run(self, wanted: bytearray, descriptors: list[int]) -> None:
         import json
