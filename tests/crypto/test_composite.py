@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +123,41 @@ AuthorizedKeysFile {inside}/user.pub"""
     done = commands.run(*words, f"{target.user}@{target.host}", "echo in")
     assert (done.returncode, done.stdout) == (255, b"")  # on request only
     assert COMPOSITE.encode() in done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        number: int = chosen.getsockname()[1]
+        return number
+
+
+def test_a_server_of_ours_shows_it_and_takes_it(pair: Beside, commands: Commands) -> None:
+    for name in ("host", "user"):
+        pair.ours("-q", "-t", "mldsa44-ed25519", "-N", "", "-f", name)
+    port = str(free_port())
+    (commands.home / "config").write_text(f"""ListenAddress 127.0.0.1
+Port {port}
+HostKey {pair.folder}/host
+HostKeyAlgorithms {COMPOSITE}
+PubkeyAcceptedAlgorithms {COMPOSITE}
+AuthorizedKeysFile {pair.folder}/user.pub
+StrictModes no
+PermitRootLogin yes
+UsePAM no
+""")
+    process = commands.start("sshd", "-D", "-e", "-f", "config")
+    assert process.stderr is not None
+    heard = process.stderr.readline().decode()
+    assert f"port {port}" in heard
+    known = f"[127.0.0.1]:{port} {(pair.folder / 'host.pub').read_text()}"
+    pair.write("known", known)
+    inside = pair.place.inside(pair.folder)
+    words = ["ssh", "-F", "none", "-p", port, "-i", f"{inside}/user", "-o", "BatchMode=yes"]
+    for option in (f"UserKnownHostsFile={inside}/known", "GlobalKnownHostsFile=none", "IdentitiesOnly=yes",
+                   f"HostKeyAlgorithms={COMPOSITE}", f"PubkeyAcceptedAlgorithms={COMPOSITE}"):  # fmt: skip
+        words += ["-o", option]
+    line = ["chroot", str(pair.place.root), *words, "root@127.0.0.1", "echo in"]
+    done = subprocess.run(line, capture_output=True, stdin=subprocess.DEVNULL, timeout=30)
+    assert (done.returncode, done.stdout) == (0, b"in\n"), done.stderr
+    assert b"MLDSA44-ED25519" in process.stderr.readline()

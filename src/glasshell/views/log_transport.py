@@ -54,7 +54,12 @@ def label(key_type: str) -> str:
     """ED25519, RSA or ECDSA, -SK in a security key, -CERT with a certificate; given so or as the name of a
     key type."""
     lower = key_type.lower()
-    for word, short in (("ed25519", "ED25519"), ("ecdsa", "ECDSA"), ("rsa", "RSA")):
+    for word, short in (
+        ("mldsa44-ed25519", "MLDSA44-ED25519"),
+        ("ed25519", "ED25519"),
+        ("ecdsa", "ECDSA"),
+        ("rsa", "RSA"),
+    ):
         if word in lower:
             hard = lower.startswith(("sk-", "webauthn-")) or "-sk" in lower
             return short + "-SK" * hard + "-CERT" * ("-cert" in lower)
