@@ -330,6 +330,31 @@ def test_what_a_session_is_told_of_its_login(
     assert not Path(path).exists()
 
 
+NAMED: dict[str, tuple[str, str]] = {
+    "name": ('from="LOCALHOST"', IN),
+    "pattern": ('from="local*,!elsewhere"', IN),
+    "not-it": ('from="*,!localhost"', OUT),
+    "another": ('from="localhost.example"', OUT),
+    "address": ('from="127.0.0.1"', IN),
+}
+
+
+@pytest.mark.parametrize("name", NEWEST)
+def test_names_of_hosts(
+    name: str, here: Machine, ring: Ring, file: Callable[..., Path], client: GetClient, keys: Keys
+) -> None:
+    """UseDNS: 127.0.0.1 is called localhost, and localhost leads back there."""
+    path = file("keys_ada", "")
+    ssh = client("openssh-10.6")
+    config = "AuthorizedKeysFile /etc/keys_%u\nUseDNS yes\nAllowUsers ada@localhost"
+    with serving(name, here, keys, config) as server:
+        for case, (options, wanted) in NAMED.items():
+            (here.etc / path.name).write_text(f"{options} {ring.user.public}\n", "utf-8")
+            assert wanted in login(server, ssh, ring.user), case
+    with serving(name, here, keys, config.replace("UseDNS yes", "UseDNS no")) as server:
+        assert OUT in login(server, ssh, ring.user)
+
+
 HERE = "AuthorizedKeysFile /etc/keys_%u"
 MATCHES: Sequence[tuple[str, str]] = [
     (f"Match User ada\n  {HERE}", IN),

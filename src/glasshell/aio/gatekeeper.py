@@ -24,12 +24,14 @@ __all__ = ["Gatekeeper", "KnownUsers", "LoggedIn", "Peer"]
 
 @slotted(frozen=True)
 class Peer:
-    """The two ends of a TCP connection, the client's first."""
+    """The two ends of a TCP connection, the client's first. `hostname` is the client's name where names are
+    looked up (UseDNS), and lead back to its address."""
 
     address: str
     port: int
     local_address: str
     local_port: int
+    hostname: str | None = None
 
 
 @slotted(frozen=True)

@@ -37,6 +37,8 @@ from ..system.accounts import (
     is_root,
 )
 from ..system.files import read_regular, remove_private, write_private
+from ..system.names import host_name
+from ..values import replace
 from ..wire import Secret, visible
 from .gatekeeper import Gatekeeper, LoggedIn, Peer
 from .process import Terminal
@@ -94,6 +96,7 @@ class AccountGatekeeper(Gatekeeper):
         self._slow: dict[str, deque[float]] = {}
         self._connection: ServerConnection | None = None
         self._user: str | None = None
+        self._peer: Peer | None = None
         self._account: Account | None = None
         self._rules = self._default
         self._ways: dict[str, Way] = {}
@@ -106,6 +109,7 @@ class AccountGatekeeper(Gatekeeper):
         mine._ways = {}
         mine._terminals = {}
         mine._auth_info = None
+        mine._peer = None
         return mine
 
     @property
@@ -149,7 +153,7 @@ class AccountGatekeeper(Gatekeeper):
         return await self._judge(method, question.user, peer, lambda way, who: way.other(who, question))
 
     async def done(self, user: str, grants: Sequence[Any], peer: Peer) -> Verdict:
-        who = self._candidate(user, peer)
+        who = self._candidate(user, self._peer or peer)
         for name in self._rules.confirming:
             objection = await self.way(name).confirm(who)
             if objection or who.account is None:
@@ -162,6 +166,8 @@ class AccountGatekeeper(Gatekeeper):
     ) -> Verdict | Prompts | More:
         """Asks the way of `method`; its yes is one step of those wanted, for an account that may log in."""
         loop = asyncio.get_running_loop()
+        if self.options.use_dns:
+            peer = await self._named(peer)
         began = loop.time()
         who = self._candidate(user, peer)
         rules, passed = self._rules, tuple(admission.step for admission in who.passed)
@@ -249,7 +255,18 @@ class AccountGatekeeper(Gatekeeper):
 
     def _candidate(self, user: str, peer: Peer) -> Candidate:
         passed = self._connection.core.passed if self._connection is not None else ()
-        return Candidate(user, self._look_up(user, peer), self._rules.options, peer, passed)
+        return Candidate(
+            user, self._look_up(user, peer), self._rules.options, peer, passed, peer.hostname
+        )  # fmt: skip
+
+    async def _named(self, peer: Peer) -> Peer:
+        """The same with the client's name, which is looked up once (UseDNS)."""
+        if self._peer is None:
+            name, objection = await asyncio.to_thread(host_name, peer.address)
+            if objection:
+                self.note("info", objection)
+            self._peer = replace(peer, hostname=name)
+        return self._peer
 
     def _look_up(self, user: str, peer: Peer) -> Account | None:
         """The account, if it may log in at all; why not is said once a user."""
@@ -286,7 +303,7 @@ class AccountGatekeeper(Gatekeeper):
             today=int(time.time()) // DAY,
             check_lock=not options.use_pam,
             check_end=not options.use_pam,
-        ) or options.user_objection(account.name, group_names(account), peer.address)
+        ) or options.user_objection(account.name, group_names(account), peer.address, peer.hostname)
 
     # What a login may do
 

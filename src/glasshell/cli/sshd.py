@@ -415,13 +415,14 @@ class _Daemon:
         return server
 
     def _match(self, user: str, account: Account | None, peer: Peer) -> tuple[Policy, ServerOptions]:
-        """What the Match blocks say of a login; its host is its address, as where UseDNS is no."""
+        """What the Match blocks say of a login; its host is its address, unless UseDNS is yes."""
         from ..config.match import Login
         from ..system.accounts import group_names
 
         login = Login(
-            user=user, address=peer.address, host=peer.address, local_address=peer.local_address,
-            local_port=peer.local_port, groups=group_names(account) if account is not None else (),
+            user=user, address=peer.address, host=peer.hostname or peer.address,
+            local_address=peer.local_address, local_port=peer.local_port,
+            groups=group_names(account) if account is not None else (),
             invalid_user=account is None,
         )  # fmt: skip
         return self.config.at(login)

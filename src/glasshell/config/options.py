@@ -35,16 +35,16 @@ class UserList:
     def __bool__(self) -> bool:
         return bool(self.patterns)
 
-    def matches(self, user: str, address: str) -> bool:
+    def matches(self, user: str, address: str, hostname: str | None = None) -> bool:
         """Whether `user` from `address` is in the list. Raises KeyFormatError for a CIDR that is none."""
-        return any(_matches_user(user, address, pattern) for pattern in self.patterns)
+        return any(_matches_user(user, address, hostname, pattern) for pattern in self.patterns)
 
 
-def _matches_user(user: str, address: str, pattern: str) -> bool:
+def _matches_user(user: str, address: str, hostname: str | None, pattern: str) -> bool:
     name, at, place = pattern.rpartition("@")
     if not at:
         return match_pattern(user, pattern)
-    return match_pattern(user, name) and match_addresses(address, None, [place])
+    return match_pattern(user, name) and match_addresses(address, hostname, [place])
 
 
 @slotted(frozen=True, kw_only=True)
@@ -172,14 +172,17 @@ class ServerOptions:
     x11_use_localhost: bool = True
     xauth_location: str | None = "/usr/bin/xauth"
 
-    def user_objection(self, user: str, groups: Sequence[str], address: str) -> str:
+    def user_objection(
+        self, user: str, groups: Sequence[str], address: str, hostname: str | None = None
+    ) -> str:
         """Why the lists do not let `user` in, in OpenSSH's words; empty where they do.
 
+        `hostname` is the client's name, where names are looked up.
         The order is that of sshd_config(5): DenyUsers, AllowUsers, DenyGroups, AllowGroups.
         """
-        if self.deny_users.matches(user, address):
+        if self.deny_users.matches(user, address, hostname):
             return "listed in DenyUsers"
-        if self.allow_users and not self.allow_users.matches(user, address):
+        if self.allow_users and not self.allow_users.matches(user, address, hostname):
             return "not listed in AllowUsers"
         if _any_group(groups, self.deny_groups):
             return "a group is listed in DenyGroups"

@@ -49,7 +49,6 @@ SERVER: Final[dict[str, Unbuilt]] = {
     "persourcemaxstartups": Unbuilt(_NONE),
     "rdomain": Unbuilt(_NONE),
     "unusedconnectiontimeout": Unbuilt(_NONE),
-    "usedns": Unbuilt(),
     "x11forwarding": Unbuilt(text="is not supported: it stays off"),
 }
 """Keywords of sshd_config."""

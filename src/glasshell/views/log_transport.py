@@ -437,7 +437,9 @@ class TransportLines:
         return [text if story.role == "client" else f"{story.somebody}: {text}"]
 
     def note(self, f: Any) -> Lines:
-        yield LEVELS.get(str(f.get("level", "")), info)(text_of(f.get("text", "")))
+        line = LEVELS.get(str(f.get("level", "")), info)(text_of(f.get("text", "")))
+        # What a server notes is of accounts and keys, at which sshd looks in its monitor.
+        yield monitor(line) if self.story.role == "server" else line
 
     def sink_dropped(self, f: Any) -> Lines:
         yield info(f"{text_of(f.get('sink'))} raised {text_of(f.get('error'))} and hears no more")
