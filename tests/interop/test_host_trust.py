@@ -13,6 +13,7 @@ from glasshell.aio.trust import HostChecks
 from glasshell.errors import HostKeyRefused
 from glasshell.keys.hostlines import hash_host
 from glasshell.observe.record import StateRecord
+from glasshell.policy import Policy
 from tests.interop.kit import connect, talk
 from tests.interop.peers import (
     LOOPBACK,
@@ -111,6 +112,33 @@ def test_d2_a_bad_certificate_is_judged_by_its_key(flaw: str, keys: Keys, tmp_pa
             both = Verdicts(tmp_path, keys, server, f"{trusted}{name} {key}\n")
             assert both.ours == verdict
             assert both.theirs == {"9.2": "ok" if flaw == "nobody's" else verdict, "10.6": verdict}
+
+
+@pytest.mark.parametrize("strict", ["yes", "no"])
+def test_where_certificates_alone_are_allowed_their_keys_are_not(
+    strict: str, keys: Keys, tmp_path: Path
+) -> None:
+    """HostKeyAlgorithms that name certificates alone; one that does not hold is not judged by its key."""
+    only = "ssh-ed25519-cert-v01@openssh.com"
+    with Certified("10.6", keys, "-h", "-n", "other.example") as server, OpenSSHClient("10.6") as client:
+        name = f"[{LOOPBACK}]:{server.target.port}"
+        text = f"@cert-authority * {authority(keys)}\n{name} {keys.host().public}\n"
+        file = client._folder / "hosts"
+        file.write_text(text)
+        options = [f"UserKnownHostsFile={client.place.inside(file)}", f"HostKeyAlgorithms={only}",
+                   f"StrictHostKeyChecking={strict}"]  # fmt: skip
+        words = [word for option in options for word in ("-o", option)]
+        done = client.run(server.target, "true", *words, identity=keys.user())
+        assert done.returncode == 255
+        assert b"host key ssh-ed25519 not permitted by HostkeyAlgorithms" in done.stderr
+
+        async def check() -> None:
+            policy = Policy.client(host_key_algorithms=(only,), login_grace=0)
+            with pytest.raises(HostKeyRefused, match="not permitted by HostkeyAlgorithms"):
+                await connect(server.target, keys, known_hosts=file, strict=strict, policy=policy)
+
+        talk(check())
+        assert file.read_text() == text
 
 
 class Verdicts:

@@ -114,6 +114,7 @@ class Connection(Endpoint):
         """What the server said before the login."""
         self.speculation = speculation
         plan = speculation.plan if speculation else IN_TURNS
+        trust.algorithms = policy.host_key_algorithms
         policy = plan.apply(policy.but(host_key_algorithms=trust.order(policy.host_key_algorithms)))
         if plan.eager:
             login.hurry(plan.key)

@@ -113,7 +113,7 @@ async def _run(line: list[str]) -> tuple[bytes, int]:
     finally:
         if program.returncode is None:
             with suppress(ProcessLookupError):
-                os.killpg(program.pid, 9)
+                program.kill() if os.name == "nt" else os.killpg(program.pid, 9)
             with suppress(asyncio.CancelledError):
                 await program.wait()
     return bytes(output), program.returncode or 0

@@ -80,8 +80,8 @@ class Trust:
     """
 
     __slots__ = (
-        "_commanded", "address", "aliased", "ask", "checks", "file", "found", "hashed", "host", "known",
-        "name", "pinned", "port", "real", "restricted", "strict", "vouched", "warn",
+        "_commanded", "address", "algorithms", "aliased", "ask", "checks", "file", "found", "hashed", "host",
+        "known", "name", "pinned", "port", "real", "restricted", "strict", "vouched", "warn",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +111,8 @@ class Trust:
         """Whether a person has taken the host's key just now."""
         self.found: Entry | None = None
         """The line by which the host's own key was known, under its own name."""
+        self.algorithms: Sequence[str] = ()
+        """HostKeyAlgorithms, where they are known: they may allow nothing but certificates."""
         self.address = ""
         """The host's address, where it has to have the same keys (CheckHostIP)."""
         self.file: Path | None = None
@@ -250,6 +252,11 @@ class Trust:
                 return "dns", True
         self._commanded = await self._command("HOSTNAME", self.name, key, state)
         found = self._find(key)
+        fallen = found.verdict.key is not key and found.verdict.kind is not Kind.REVOKED
+        if fallen and self.algorithms and not set(key.plain.algorithms) & set(self.algorithms):
+            # A certificate that does not hold must not open the door to keys that were ruled out.
+            told = f"host key {key.plain.type} not permitted by HostkeyAlgorithms"
+            return "unknown", HostKeyRefused(told + (found.objection and f": {found.objection}"))
         found.in_dns = in_dns
         if self._minds(address):
             self.address = address
