@@ -385,3 +385,47 @@ def test_restricted_keys_get_no_agent(desk: Start, start: Callable[[Server], Ser
     with OpenSSHClient("9.2") as client:
         how = ("-o", f"IdentityAgent={at.sock}", "-o", "IdentitiesOnly=no", "-A")
         assert client.run(ours.target, "echo [$SSH_AUTH_SOCK]", *how).stdout == b"[]\n"
+
+
+def test_the_file_of_a_security_key_goes_to_either_agent(desk: Start, real: Desk, shared: Path) -> None:
+    """OpenSSH's own test keys: nobody here can touch them, but both programs add and list them alike."""
+    names = ("ed25519_sk1", "ecdsa_sk1")
+    at = desk("9.2")
+    for name in names:
+        data = (shared / "vectors/openssh/unittests/sshkey/testdata" / name).read_bytes()
+        for where in (at, real):
+            (where.folder / name).write_bytes(data)
+            (where.folder / name).chmod(0o600)
+    assert at.run("ssh-add", *map(at.file, names)).returncode == 0
+    assert real.glass("add", *names).returncode == 0
+    listed = [at.run("ssh-add", "-L").stdout, at.glass("add", "-L").stdout, real.run("ssh-add", "-L").stdout]
+    keys = [[line.split()[:2] for line in text.splitlines()] for text in listed]
+    assert keys[0] == keys[1] == keys[2]
+    assert len(keys[0]) == 2
+    assert at.glass("add", "-l").stdout.count(b"-SK)") == 2
+
+
+def test_destinations_are_held_to_beyond_a_hop(
+    desk: Start, server: Callable[[str], Server], start: Callable[[Server], Server], keys: Keys,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """ssh -A to one sshd, and from there ssh to another: the agent is told of both, and allows the way."""
+    other = Keys(tmp_path)
+    for suffix in ("", ".pub"):
+        shutil.copy2(f"{keys.user().private}{suffix}", tmp_path)
+    near, far = server("openssh-9.2"), start(OpenSSHServer("9.2", other))
+    at = desk("9.2")
+    hosts = host_files(at, near, far)
+    one, two = (f"[{s.target.host}]:{s.target.port}" for s in (near, far))
+    onward = (
+        f"ssh -F none -o BatchMode=yes -o UserKnownHostsFile={hosts} -o IdentityFile=none"
+        f" -p {far.target.port} -l {far.target.user} {far.target.host} echo beyond"
+    )
+    how = ("-A", "-o", f"IdentityAgent={at.sock}", "-o", "IdentitiesOnly=no")
+    with OpenSSHClient("9.2") as client:
+        for routes, beyond in ((("-h", one, "-h", f"{one}>{two}"), b"beyond\n"), (("-h", one), b"")):
+            assert at.run("ssh-add", "-D").returncode == 0
+            added = at.run("ssh-add", "-H", hosts, *routes, at.file("user_ed25519"))
+            assert added.returncode == 0, added.stderr
+            assert client.run(near.target, onward, *how).stdout == beyond
+            assert client.run(far.target, "echo straight", *how).stdout == b""

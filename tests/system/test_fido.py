@@ -18,6 +18,7 @@ from glasshell.agent.keyring import Keyring
 from glasshell.aio.agent import Agent
 from glasshell.aio.agentserver import AgentServer
 from glasshell.aio.askpass import Notice
+from glasshell.aio.login import Asking
 from glasshell.crypto.signatures import PublicKey, uncompressed
 from glasshell.errors import ConfigError, CryptoError, MalformedMessage, RequestFailed
 from glasshell.system import fido
@@ -128,3 +129,37 @@ def test_through_the_agent(tmp_path: Path) -> None:
 
 async def _never(text: str) -> bool:
     return False
+
+
+def test_a_login_by_the_file_of_a_security_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an agent: what the file says is enough to ask the security key for a signature."""
+    import glasshell
+    from glasshell.agent.adding import PRIVATE_KEYS
+    from glasshell.keys.openssh import dump_private_key, private_from_fields
+    from glasshell.wire import Reader
+    from tests.aio.kit import HOST_KEY, program, run
+
+    soft = Soft(ED25519)
+    request = add_request(soft.key, "")
+    fields = getattr(request, "key", None)
+    assert isinstance(fields, PRIVATE_KEYS[ED25519])
+    path = tmp_path / "id_ed25519_sk"
+    path.touch(0o600)
+    path.write_bytes(dump_private_key(private_from_fields(ED25519, Reader(fields.encode()))))
+    monkeypatch.setattr(fido, "attached", lambda: [soft])
+    told: list[str] = []
+
+    async def work() -> None:
+        gate = glasshell.KnownUsers(keys={"ada": [soft.key.public]})
+        async with (
+            glasshell.serve("127.0.0.1", 0, host_keys=[HOST_KEY], gatekeeper=gate, handler=program) as server,
+            glasshell.connect(
+                "127.0.0.1", server.port, user="ada", keys=[path], agent=False, memory=None,
+                known_hosts=HOST_KEY.public, asking=Asking(warn=told.append),
+            ) as connection,
+        ):  # fmt: skip
+            assert (await connection.run("exit 3")).status == 3
+
+    run(work())
+    assert told == [f"Confirm user presence for key ED25519-SK {soft.key.public.fingerprint()}"]
+    assert soft.counter == 1

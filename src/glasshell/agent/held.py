@@ -16,7 +16,9 @@ from . import adding
 from .destinations import Route, encode_routes
 from .messages import SignFlag
 
-__all__ = ["Held", "Private", "SecurityKey", "add_request", "read_private", "rsa_algorithm"]
+__all__ = [
+    "Held", "Private", "SecurityKey", "add_request", "read_private", "rsa_algorithm", "security_key",
+]  # fmt: skip
 
 
 @slotted(frozen=True, repr=False)
@@ -140,7 +142,7 @@ def add_request(
         contents.append(adding.Lifetime(lifetime))
     if confirm:
         contents.append(adding.Confirm())
-    if isinstance(private, SecurityKey) and provider:
+    if provider and private.public.type.startswith("sk-"):
         contents.append(adding.SkProvider(provider))
     if routes:
         contents.append(encode_routes(routes))
@@ -160,6 +162,12 @@ def _fields(private: Private) -> Struct:
     if key_type == "sk-ssh-ed25519@openssh.com":
         return adding.SkEd25519Private(blob.string(), *rest)
     return adding.SkEcdsaPrivate(blob.text(), blob.string(), *rest)
+
+
+def security_key(private: PrivateKey) -> SecurityKey:
+    """What a file says of a key inside a security key."""
+    told: Any = _fields(private)
+    return SecurityKey(private.public, told.application, told.flags, told.handle, told.reserved)
 
 
 def rsa_algorithm(flags: int) -> str:

@@ -74,7 +74,7 @@ class Identity:
         data = read_private_file(self.file)
         for attempt in range(PASSPHRASE_TRIES + 1):
             try:
-                self.private = load_private_key(data, passphrase)
+                self.private = load_private_key(data, passphrase, hardware=True)
                 break
             except PassphraseError:
                 if attempt == PASSPHRASE_TRIES or ask is None:
@@ -98,7 +98,7 @@ def read_identity(item: KeyLike, *, explicit: bool) -> Identity:
     try:
         found.key = _public_beside(path)
         if found.key is None:
-            found.private = load_private_key(read_private_file(path))
+            found.private = load_private_key(read_private_file(path), hardware=True)
             found.key = found.private.public
     except PassphraseError:
         pass  # what is in the file shows once its turn has come and the passphrase is there

@@ -239,7 +239,10 @@ class Login:
                 agent = identity.agent.bound(self._binding)
                 return await agent.sign(identity.key.blob, question.algorithm, question.data)
             private = await identity.open(self._passphrase, self._asking.passphrase)
-            signature = private.sign(question.algorithm, question.data)
+            if private.public.type.startswith("sk-"):
+                signature = await self._touched(private, question.data)
+            else:
+                signature = private.sign(question.algorithm, question.data)
             if self._keep is not None and identity.file is not None:
                 await self._keep(private, str(identity.file))
             return signature
@@ -253,6 +256,15 @@ class Login:
         if self._trying is None:
             return KeyFormatError("nothing here makes tokens")
         return await self._trying.token(question)
+
+    async def _touched(self, private: PrivateKey, data: bytes) -> bytes:
+        """The signature of a security key that is plugged in, and that somebody touches. Raises SSHError."""
+        from ..agent.held import security_key
+        from ..system import fido
+
+        public = private.public
+        self._asking.warn(f"Confirm user presence for key {public.label} {public.fingerprint()}")
+        return await asyncio.to_thread(fido.sign, security_key(private), data)
 
     async def prompts(self, question: PromptsShown) -> Sequence[Secret] | None:
         """The answers to the server's prompts."""

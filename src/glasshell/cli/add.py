@@ -363,7 +363,7 @@ class _Adder:
 
         for known in (None, self._passphrase):
             try:
-                return load_private_key(data, known)
+                return load_private_key(data, known, hardware=True)
             except PassphraseError:
                 continue
         each_use = " (will confirm each use)" if self._said.confirm else ""
@@ -373,7 +373,7 @@ class _Adder:
             if not passphrase:
                 raise PassphraseError("no passphrase was given", reason="needed")
             try:
-                private = load_private_key(data, passphrase)
+                private = load_private_key(data, passphrase, hardware=True)
             except PassphraseError:
                 prompt = f"Bad passphrase, try again for {shown}{each_use}: "
                 continue
