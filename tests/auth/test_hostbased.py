@@ -15,6 +15,7 @@ from glasshell.events import (
     SignatureNeeded,
     Verdict,
 )
+from glasshell.keys.certificate import sign_certificate
 from glasshell.messages.auth import (
     HostbasedRequest,
     UserauthFailure,
@@ -97,6 +98,17 @@ def test_what_is_not_offered_or_not_allowed_is_not_asked_about() -> None:
     port.receive(request())
     assert port.messages() == [UserauthFailure(METHODS, False)]
     assert not port.questions
+
+
+@pytest.mark.parametrize(("allowed", "asked"), [(("ssh-ed25519",), True), (("rsa-sha2-512",), False)])
+def test_a_host_certificate_is_by_an_authority_with_an_algorithm_that_is_allowed(
+    allowed: tuple[str, ...], asked: bool
+) -> None:
+    port = server(methods=METHODS, ca_signature_algorithms=allowed)
+    made = sign_certificate(key("host").public, key("ca"), kind="host", key_id="", principals=["box"])
+    body = HostbasedRequest(made.type, made.blob, "box", "bob", b"")
+    port.receive(UserauthRequest("alice", "ssh-connection", "hostbased", body))
+    assert bool(port.questions) is asked
 
 
 @pytest.mark.parametrize("blob", [b"", b"/etc/ssh/key", string(b"ssh-ed25519"), string(b"x") * 1000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..crypto.signatures import PublicKey
 from ..errors import KeyFormatError
 from ..events import HostbasedMethod
 from ..keys.public import AnyKey, read_key
@@ -49,5 +50,7 @@ def read_host_key(body: HostbasedRequest, policy: Policy) -> AnyKey | None:
     try:
         key = read_key(body.host_key, prove=False)
     except KeyFormatError:
+        return None
+    if not isinstance(key, PublicKey) and key.signature_algorithm not in policy.ca_signature_algorithms:
         return None
     return key if algorithm_for(key, (body.algorithm,), policy.min_rsa_bits) else None
