@@ -44,7 +44,7 @@ def key(name: str, key_type: str = "ssh-ed25519") -> PrivateKey:
 
 def server(**options: Any) -> FakePort:
     """A server in which ssh-userauth has been accepted."""
-    policy = {name: options.pop(name) for name in list(options) if name.startswith(("max_", "pubkey"))}
+    policy = {name: options.pop(name) for name in list(options) if name.startswith(("max_", "pubkey", "ca_"))}
     port = FakePort("server", **policy)
     options.setdefault("methods", ("publickey", "password", "keyboard-interactive"))
 
