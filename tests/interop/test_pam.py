@@ -20,7 +20,7 @@ OPENSSH = ("openssh-9.2", "openssh-10.6")
 PASSWORD = "correct horse"
 
 MFA = (
-    "auth required pam_unix.so",
+    "auth required pam_unix.so nodelay",
     "auth required pam_google_authenticator.so",
     "account required pam_nologin.so",
     "account required pam_unix.so",
