@@ -203,6 +203,23 @@ def test_the_session_is_closed_where_the_server_dies(services: Services) -> None
     talk(work())
 
 
+def test_the_session_is_closed_though_the_servers_loop_ends_first(services: Services) -> None:
+    services.write()
+    (services.folder / "hook").write_text(HOOK.replace("\n", "\nsleep 0.2\n", 1), "utf-8")
+
+    async def work() -> None:
+        process = await begun(services, "auth required pam_permit.so", "session required pam_exec.so @hook")
+        assert (await process.open_session()).ok
+        process.end()
+
+    talk(work())
+    deadline = time.monotonic() + PATIENCE
+    while len(services.log) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert services.log[1].startswith("close_session")
+
+
 def test_a_program_gets_its_signals_and_is_hung_up_at_the_end(services: Services) -> None:
     async def work() -> None:
         process = await begun(services, "auth required pam_permit.so", "session required pam_permit.so")

@@ -319,12 +319,12 @@ class PamProcess:
         task.add_done_callback(_ENDING.discard)
 
     async def _reap(self) -> None:
+        # Where the loop ends before, this program is about to: the process closes its session by itself.
         try:
             await asyncio.wait_for(_ended(self._process.pid), CLOSING)
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError:
             self._process.kill()
-        finally:
-            self._process.wait()  # it has ended, or is about to
+        self._process.wait()  # it has ended, or is about to
 
 
 class _Program(Child):

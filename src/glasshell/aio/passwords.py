@@ -146,9 +146,8 @@ class PamWay(Way):
         return reply
 
     def _accepted(self, who: Candidate, reply: Reply) -> bool:
-        if reply.ok and reply.user != who.user:
-            # Everything else was decided for the other name: the account, its keys, what it may.
-            self.gate.note("error", f"PAM: user {visible(who.user)} became {visible(reply.user)}: refused")
+        if reply.ok and (objection := _renamed(who, reply)):
+            self.gate.note("error", objection)
             return False
         if not reply.ok:
             whom = visible(who.user) if who.account is not None else f"illegal user {visible(who.user)}"
@@ -178,7 +177,7 @@ class PamWay(Way):
         if reply.password_expired:
             self._refused(who, reply)
             return "the password has expired; keyboard-interactive can change it"
-        return "" if reply.ok else self._refused(who, reply)
+        return _renamed(who, reply) if reply.ok else self._refused(who, reply)
 
     def _refused(self, who: Candidate, reply: Reply) -> str:
         assert self._process is not None
@@ -190,7 +189,7 @@ class PamWay(Way):
         process = await self.process(who)
         reply = await process.open_session()
         self.message, self.session = process.said(), process
-        return "" if reply.ok else f"PAM session: {visible(str(reply))}"
+        return _renamed(who, reply) if reply.ok else f"PAM session: {visible(str(reply))}"
 
     def over(self) -> None:
         for process in (self._process, self._spare):
@@ -245,6 +244,13 @@ def _pam(gate: AccountGatekeeper) -> PamWay:
     way = gate.way(PamWay.method)
     assert isinstance(way, PamWay)
     return way
+
+
+def _renamed(who: Candidate, reply: Reply) -> str:
+    """Why modules that made another user of this one are not followed: all else was decided for the name that
+    was asked for, the account, its keys, what it may."""
+    same = reply.user == who.user
+    return "" if same else f"PAM: user {visible(who.user)} became {visible(reply.user)}: refused"
 
 
 def _given(who: Candidate, password: Secret) -> Secret:
