@@ -41,6 +41,7 @@ from glasshell.messages.auth import (
 from glasshell.messages.transport import ServiceAccept, ServiceRequest
 from glasshell.transport.rules import UNKNOWN, Phase
 from glasshell.wire import Secret, mpint, string
+from tests.fido import ED25519, Token
 
 from .fake_port import HOST_KEY, FakePort
 from .kit import NO, REFUSE_ALL, YES, judge, key, password, query, request, server, signed, to_sign
@@ -636,3 +637,27 @@ def test_a_policy_that_is_the_users_holds_for_the_question_that_told_of_it(messa
     port.answer(YES)
     assert port.last() == FAILURE
     assert authenticated(port) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "touch", "verify", "said"),
+    [
+        (0, True, False, "user presence (authenticator touch) requirement not met"),
+        (0, True, True, "user presence (authenticator touch) requirement not met"),
+        (1, True, True, "user verification requirement not met"),
+        (0, False, True, "user verification requirement not met"),
+        (0, False, False, None),
+        (5, True, True, None),
+    ],
+)
+def test_c13_go_cve_2026_39831_what_is_not_met_is_said(
+    flags: int, touch: bool, verify: bool, said: str | None
+) -> None:
+    token = Token(ED25519)
+    port = server(methods=ALL, pubkey_algorithms=(ED25519,))
+    signature = token.sign(to_sign(token.public), flags=flags)
+    port.receive(request(PublickeyRequest(True, ED25519, token.public.blob, signature)))
+    port.answer(Verdict(True, touch_required=touch, verify_required=verify))
+    notes = [facts["text"] for name, facts in port.states if name == "note"]
+    assert (authenticated(port) is not None) == (said is None)
+    assert ([said] if said else []) == [note.rpartition("rejected: ")[2] for note in notes]

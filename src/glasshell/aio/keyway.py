@@ -18,7 +18,6 @@ from ..keys.authorized_keys import (
     judge,
     refusing,
 )
-from ..keys.principals import AuthorizedPrincipals, PrincipalLine
 from ..keys.public import AnyKey
 from ..system.accounts import Account
 from ..system.files import (
@@ -31,11 +30,12 @@ from ..system.files import (
 )
 from ..values import slotted
 from ..wire import visible
-from .keycommand import Command
 from .ways import Candidate, Outcome, Passed, Way
 
 if TYPE_CHECKING:
     from ..keys.certificate import Certificate
+    from ..keys.principals import PrincipalLine
+    from .keycommand import Command
 
 __all__ = ["KeySettings", "KeyWay"]
 
@@ -63,7 +63,11 @@ class KeySettings:
 
         def command(tag: str, name: str) -> Command | None:
             line = text(name)
-            return Command(tag, line, text(f"{name}_user")) if line else None
+            if not line:
+                return None
+            from .keycommand import Command
+
+            return Command(tag, line, text(f"{name}_user"))
 
         wanted = getattr(options, "pubkey_auth_options", ())
         return cls(
@@ -254,7 +258,7 @@ class _Search:
         if file.objection:
             self._note("debug1" if file.missing else "info", file.objection)
             return None
-        return self._principal(AuthorizedPrincipals.parse(file.data, path), certificate)
+        return self._principal(file.data, path, certificate)
 
     async def _principals_command(self, certificate: Certificate) -> PrincipalLine | None:
         command = self._settings.principals_command
@@ -262,9 +266,12 @@ class _Search:
             return None
         tokens = {**self._tokens(), **_authority_tokens(certificate)}
         output = await command.run(self._account, tokens, self._note, default=False)
-        return self._principal(AuthorizedPrincipals.parse(output, command.line.split()[0]), certificate)
+        return self._principal(output, command.line.split()[0], certificate)
 
-    def _principal(self, known: AuthorizedPrincipals, certificate: Certificate) -> PrincipalLine | None:
+    def _principal(self, data: bytes, source: str, certificate: Certificate) -> PrincipalLine | None:
+        from ..keys.principals import AuthorizedPrincipals
+
+        known = AuthorizedPrincipals.parse(data, source)
         self._tell_refused(known.refused, "principals options")
         line = known.find(certificate.principals)
         if line is not None:

@@ -257,12 +257,25 @@ class ServerAuth:
         if told.accepted and self._read_key(body) is None:
             return self._refuse(step)
         verify = told.verify_required or (not isinstance(key, PublicKey) and key.verify_required)
+        signature = body.signature or b""
         if told.accepted and not key.verify(
-            body.algorithm, body.signature or b"", data,
-            touch_required=told.touch_required, verify_required=verify,
-        ):  # fmt: skip
+            body.algorithm, signature, data, touch_required=told.touch_required, verify_required=verify
+        ):
+            if key.plain.type.startswith("sk-") and key.verify(
+                body.algorithm, signature, data, touch_required=False
+            ):
+                self._tell_unmet(step, touch=told.touch_required, data=data, body=body)
             return self._refuse(step)
         self._settle(step, verdict)
+
+    def _tell_unmet(self, step: _Step, *, touch: bool, data: bytes, body: KeyRequest) -> None:
+        """A security key has signed, but nobody touched it, or it did not verify who: for the log alone."""
+        if (hub := self._port.hub) is None or step.key is None:
+            return
+        untouched = touch and not step.key.verify(body.algorithm, body.signature or b"", data)
+        what = "user presence (authenticator touch)" if untouched else "user verification"
+        text = f"public key {step.key.label} {step.key.fingerprint()} signature for {visible(step.user)}"
+        hub.state("note", level="error", text=f"{text} rejected: {what} requirement not met")
 
     # --- password (RFC 4252 §8)
 
