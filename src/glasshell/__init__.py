@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from .crypto.signatures import PrivateKey as PrivateKey
     from .crypto.signatures import PublicKey as PublicKey
     from .errors import SSHError as SSHError
+    from .keys.certificate import Certificate as Certificate
     from .policy import Policy as Policy
 
 # Public name -> the module it lives in; a module's own name stands for the module itself.
 _HOMES = {
     "Agent": "aio.agent",
+    "Certificate": "keys.certificate",
     "Connection": "aio.client",
     "Gatekeeper": "aio.gatekeeper",
     "HostChecks": "aio.hostchecks",
@@ -50,6 +52,7 @@ _HOMES = {
 
 __all__ = [  # noqa: F822, RUF100
     "Agent",
+    "Certificate",
     "Connection",
     "Gatekeeper",
     "HostChecks",
