@@ -14,11 +14,12 @@ HOST, OTHER, CA = (PrivateKey.generate("ssh-ed25519") for _ in range(3))
 
 def test_certificates_of_host_keys(tmp_path: Path) -> None:
     made = sign_certificate(HOST.public, CA, kind="host", key_id="", principals=["h"])
+    other = sign_certificate(OTHER.public, CA, kind="host", key_id="", principals=["h"])
     files = {
         "good": dump_public_key(made),
         "plain": dump_public_key(HOST.public),
         "user": dump_public_key(sign_certificate(HOST.public, CA, kind="user", key_id="", principals=["u"])),
-        "other": dump_public_key(sign_certificate(OTHER.public, CA, kind="host", key_id="", principals=["h"])),
+        "other": dump_public_key(other),
         "cut": dump_public_key(made)[:100],
     }
     paths = [str(tmp_path / name) for name in (*files, "missing")]
