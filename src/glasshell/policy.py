@@ -9,12 +9,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Literal
 
-from .crypto.registry import Kind, defaults
+from .crypto.registry import Kind, Status, defaults, names
 from .crypto.signatures import SIGNATURE_ALGORITHMS
 from .errors import UsageError
 from .values import replace, slotted
 
 Role = Literal["client", "server"]
+Profile = Literal["modern", "compatible", "legacy"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -101,6 +102,33 @@ class Policy:
         except TypeError:  # a value that cannot be looked up, such as a list
             return replace(self, **changes)
 
+    def profiled(self, profile: Profile) -> Policy:
+        """A copy with a named choice of algorithms.
+
+        `modern` leaves those that no quantum computer and no change on the way gets at. `compatible` adds
+        what is on request to the end of each list, `legacy` also what only old devices need: signatures and
+        MACs with SHA-1, CBC. It is for one peer, and nobody's default.
+        """
+        if profile == "modern":
+            return self.but(
+                kex=tuple(n for n in self.kex if n.startswith(("mlkem", "sntrup"))),
+                ciphers=tuple(n for n in self.ciphers if not n.endswith("-ctr")),
+                macs=tuple(n for n in self.macs if "-etm@" in n),
+            )
+        added = (Status.ON_REQUEST, Status.LEGACY) if profile == "legacy" else (Status.ON_REQUEST,)
+        old = (Status.LEGACY,) if profile == "legacy" else ()
+
+        def longer(kind: Kind, known: tuple[str, ...], statuses: tuple[Status, ...]) -> tuple[str, ...]:
+            more = names(kind, *statuses) if statuses else ()
+            return tuple(dict.fromkeys((*known, *more)))
+
+        return self.but(
+            kex=longer(Kind.KEX, self.kex, added), ciphers=longer(Kind.CIPHER, self.ciphers, added),
+            macs=longer(Kind.MAC, self.macs, added),
+            host_key_algorithms=longer(Kind.HOST_KEY, self.host_key_algorithms, old),
+            pubkey_algorithms=longer(Kind.HOST_KEY, self.pubkey_algorithms, old),
+        )  # fmt: skip
+
     def for_wireshark(self) -> Policy:
         """A copy for a connection that is captured: what Wireshark needs to follow it, and nothing else.
 
@@ -129,6 +157,11 @@ class Policy:
     def server(cls, **changes: Any) -> Policy:
         """The defaults of a server."""
         return cls._of_role("server").but(receive_budget=16 * MIB).but(**changes)
+
+    @classmethod
+    def legacy(cls, **changes: Any) -> Policy:
+        """Those of a client that speaks to one old device; see `profiled`."""
+        return cls._of_role("client").profiled("legacy").but(**changes)
 
     @classmethod
     def _of_role(cls, role: Role) -> Policy:

@@ -162,12 +162,16 @@ def test_keys_that_are_refused_one_way_or_the_other() -> None:
         (None, ("ssh-rsa",), None, None),
         (None, (), ("ssh-ed25519",), None),
         (b"\xff,rsa-sha2-512,", (), None, "rsa-sha2-512"),
+        # The legacy profile is what names ssh-rsa in a policy.
+        (None, (), ("rsa-sha2-512", "ssh-rsa"), "ssh-rsa"),
+        (b"rsa-sha2-512,ssh-rsa", (), ("rsa-sha2-512", "ssh-rsa"), "rsa-sha2-512"),
+        (b"ssh-rsa", (), ("rsa-sha2-512", "ssh-rsa"), "ssh-rsa"),
     ],
 )
 def test_signature_algorithm(
     server_sig_algs: bytes | None, limit: tuple[str, ...], policy: tuple[str, ...] | None, chosen: str | None
 ) -> None:
-    """RFC 8332 §3.3, RFC 8308 §3.1: never SHA-1, never what the server does not list."""
+    """RFC 8332 §3.3, RFC 8308 §3.1: no SHA-1 unless asked for, never what the server does not list."""
     extensions = {} if server_sig_algs is None else {"server-sig-algs": server_sig_algs}
     changes: dict[str, Any] = {"pubkey_algorithms": policy} if policy else {}
     port = client(extensions=extensions, **changes)

@@ -193,8 +193,10 @@ def test_nothing_of_this_can_be_offered() -> None:
 
     for row in readonly.READ_ONLY:
         assert row.name not in registry.names(row.kind)
-        with pytest.raises(UsageError):
-            registry.find(row.kind, row.name)
+        legacy = {each.name for each in registry.ALGORITHMS if each.status is registry.Status.LEGACY}
+        if row.name not in legacy:  # these are spoken on request, by their own rows
+            with pytest.raises(UsageError):
+                registry.find(row.kind, row.name)
         if row.kind is Kind.CIPHER:
             with pytest.raises(UsageError):
                 row.sealer(None, None, None)

@@ -300,3 +300,45 @@ def test_flags_are_lines_too() -> None:
     found = load("h", facts(), command_line=[option("Port", "1"), option("LocalForward", "1:h:2")])
     assert found.port == 1
     assert found.local_forwards == (Forward(None, 1, "h", 2),)
+
+
+# ---- named profiles
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["", "Host *\n", "Host *.*\n", "Host old *\n", "Match all\n", "Match user ada\n", "Match host *\n",
+     "Match !host old\n"],
+)  # fmt: skip
+def test_the_legacy_profile_is_never_for_all(block: str) -> None:
+    with pytest.raises(ConfigError, match=r"config line \d: Profile legacy is for hosts that are named"):
+        config(f"{block}Profile legacy\n")
+
+
+@pytest.mark.parametrize(
+    "block", ["Host old*", "Host example.org !x", "Match host *.org,10.*", "Match originalhost ex*"]
+)
+def test_the_legacy_profile_of_a_host_is_loud(block: str) -> None:
+    found = config(f"{block}\n  Profile legacy\n", "example.org")
+    other = config(f"{block}\n  Profile legacy\n", "elsewhere.net")
+    assert other.policy() == config("").policy()
+    if block == "Host old*":
+        assert found.warnings == ()
+        return
+    assert found.warnings[0].startswith("/home/ada/.ssh/config line 2: Profile legacy: example.org may use ")
+    policy = found.policy()
+    usual = config("").policy()
+    for name in ("kex", "ciphers", "macs", "host_key_algorithms", "pubkey_algorithms"):
+        mine, before = getattr(policy, name), getattr(usual, name)
+        assert mine[: len(before)] == before, "what is old comes last"
+    assert {"diffie-hellman-group14-sha1", "aes128-cbc", "hmac-sha1", "ssh-rsa"} <= {
+        *policy.kex, *policy.ciphers, *policy.macs, *policy.pubkey_algorithms,
+    }  # fmt: skip
+
+
+def test_no_list_can_name_what_the_profile_adds() -> None:
+    text = "Ciphers +aes128-cbc\nMACs +hmac-sha1\nKexAlgorithms +diffie-hellman-group14-sha1\n"
+    text += "HostKeyAlgorithms +ssh-rsa\n"
+    assert config(text).policy() == config("").policy()
+    with pytest.raises(ConfigError, match="is to be had"):
+        config("Ciphers aes128-cbc,aes256-cbc")

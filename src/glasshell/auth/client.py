@@ -348,7 +348,12 @@ class ClientAuth:
         policy = self._port.policy
         announced = self._port.extensions.get("server-sig-algs")  # RFC 8308 §3.1
         theirs = None if announced is None else announced.split(b",")
-        for algorithm in offer.algorithms or policy.pubkey_algorithms:
+        wanted = offer.algorithms or policy.pubkey_algorithms
+        old = getattr(offer.key, "legacy_algorithms", ())
+        if theirs is None and any(name in wanted for name in old):
+            # Who announces nothing is from before SHA-2, where the policy reckons with such servers.
+            wanted = (*(name for name in wanted if name in old), *wanted)
+        for algorithm in wanted:
             if not fits(offer.key, algorithm, policy):
                 continue
             # What a certificate is signed with is announced by its plain name (OpenSSH).

@@ -48,4 +48,5 @@ def signed_data(session_id: bytes, request: UserauthRequest) -> bytes:
 def fits(key: AnyKey, algorithm: str, policy: Policy) -> bool:
     """Whether `policy` takes signatures of `key` by `algorithm`."""
     short = key.plain.type == "ssh-rsa" and key.bits < policy.min_rsa_bits
-    return algorithm in key.algorithms and algorithm in policy.pubkey_algorithms and not short
+    known = algorithm in key.algorithms or algorithm in getattr(key, "legacy_algorithms", ())
+    return known and algorithm in policy.pubkey_algorithms and not short

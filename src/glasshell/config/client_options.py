@@ -235,10 +235,10 @@ class ClientOptions:
         # A person may take longer for a password than any grace; the server has its own.
         from ..policy import Policy
 
-        return Policy.client(
-            allow_terrapin=self.allow_terrapin, refuse_trivial=self.refuse_trivial_auth, login_grace=0,
-            **changes,
-        )  # fmt: skip
+        policy = Policy.client(
+            allow_terrapin=self.allow_terrapin, refuse_trivial=self.refuse_trivial_auth, login_grace=0
+        )
+        return (policy.profiled(self.profile) if self.profile else policy).but(**changes)
 
 
 def hops(jumps: Sequence[Jump]) -> str:

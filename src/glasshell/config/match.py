@@ -91,6 +91,19 @@ def host_line(line: Line, host: str) -> tuple[bool, str]:
     return bool(found), found
 
 
+def names_hosts(line: Line) -> bool:
+    """Whether a Host or Match line is for hosts that somebody has named, and not for all that there are."""
+    if line.keyword == "host":
+        return all(map(_named, (each for each in line.args if not each.startswith("!"))))
+    found = [each for each in conditions(line, CLIENT) if not each.negated]
+    hosts = [each.value for each in found if each.name in ("host", "originalhost")]
+    return any(all(map(_named, _comma(value))) for value in hosts)
+
+
+def _named(pattern: str) -> bool:
+    return bool(pattern.strip("*?.!"))
+
+
 CLIENT: Final = frozenset({
     "all", "canonical", "final", "exec", "localnetwork", "host", "originalhost", "tagged", "command", "user",
     "localuser", "version", "sessiontype",

@@ -145,6 +145,8 @@ class Reading:
         self.final = False
         self.wants_final = False
         self._count = 0
+        self._block: Line | None = None
+        """The Host or Match line above, of this file or of the one that includes it."""
         self._contents: dict[str, list[Line | ConfigError]] = {}
 
     # Where lines come from
@@ -188,7 +190,7 @@ class Reading:
 
     def _take(self, lines: Sequence[Line | ConfigError], path: str, place: _Place) -> None:
         """Takes the lines of one file; raises what was wrong with it when all of it has been seen."""
-        active = not place.never
+        active, around = not place.never, self._block
         wrong: list[ConfigError] = []
         for line in lines:
             try:
@@ -197,11 +199,14 @@ class Reading:
                 active = self._line(line, active, place)
             except ConfigError as error:
                 wrong.append(error)
+        self._block = around
         if wrong:
             raise _summary(path, wrong)
 
     def _line(self, line: Line, active: bool, place: _Place) -> bool:
         """Takes one line; whether those after it are for us."""
+        if line.keyword in ("host", "match"):
+            self._block = line
         if line.keyword == "host":
             return self._host_line(line) and not place.never
         if line.keyword == "match":
@@ -314,9 +319,23 @@ class Reading:
             return
         if keyword == "refuseconnection":
             raise line.error(f"RefuseConnection: {line.one()}")
+        if row.field == "profile" and value == "legacy":
+            self._legacy(line)
         if keyword in unbuilt.CLIENT:
             self._not_built(line, row, value)
         self._keep(line, row, value)
+
+    def _legacy(self, line: Line) -> None:
+        """Profile legacy: loud, and for hosts that are named."""
+        from .match import names_hosts
+
+        if line.path != COMMAND_LINE and (self._block is None or not names_hosts(self._block)):
+            raise line.error(
+                "Profile legacy is for hosts that are named, not for all",
+                "put it into a Host block with the names of the old devices",
+            )
+        self._warn(line, f"Profile legacy: {visible(self.original)} may use algorithms that are broken"
+                   " (SHA-1, CBC): whoever is in between may read, and be taken for it")  # fmt: skip
 
     def _keep(self, line: Line, row: Row, value: Any) -> None:
         name = row.field

@@ -36,7 +36,9 @@ Read = bytes | bytearray | memoryview
 
 _U32: Final = struct.Struct(">I")
 _NONCE: Final = struct.Struct(">4sQ")
-_HASHES: Final[dict[str, type[hashes.HashAlgorithm]]] = {"sha256": hashes.SHA256, "sha512": hashes.SHA512}
+_HASHES: Final[dict[str, type[hashes.HashAlgorithm]]] = {
+    "sha1": hashes.SHA1, "sha256": hashes.SHA256, "sha512": hashes.SHA512,
+}  # fmt: skip
 _COUNTER_END: Final = 1 << 64
 _POLY_BLOCK: Final = bytes(64)
 
@@ -364,6 +366,67 @@ class CtrOpener(_Ctr):
             if not compare_digest(self._mac.tag(seq, first, rest), view[end : end + self.tag_size]):
                 self._refuse()
         return first[4:] + rest
+
+
+class _CbcSealing(_Ctr):
+    """RFC 4253 §6.3: AES in CBC mode, whose last block is the next packet's vector. For old devices alone:
+    who can change packets on their way learns bits of the plaintext (CVE-2008-5161)."""
+
+    __slots__ = ()
+
+    def __init__(self, key: Secret, iv: Secret, mac: Mac) -> None:
+        super().__init__(key, iv, mac)
+        self._stream = Cipher(algorithms.AES(key.reveal()), modes.CBC(iv.reveal())).encryptor()
+
+
+class _CbcOpening(_Ctr):
+    """The other direction."""
+
+    __slots__ = ()
+
+    def __init__(self, key: Secret, iv: Secret, mac: Mac) -> None:
+        super().__init__(key, iv, mac)
+        self._stream = Cipher(algorithms.AES(key.reveal()), modes.CBC(iv.reveal())).decryptor()
+
+
+class CbcSealer(_CbcSealing, CtrSealer):
+    """Seals with AES-CBC and a MAC of the packet in clear."""
+
+    __slots__ = ()
+
+
+class CbcEtmSealer(_CbcSealing, CtrEtmSealer):
+    """Seals with AES-CBC, then a MAC of the ciphertext."""
+
+    __slots__ = ()
+
+
+class CbcOpener(CtrOpener):
+    """Opens AES-CBC with a MAC of the packet in clear."""
+
+    __slots__ = ()
+
+    def __init__(self, key: Secret, iv: Secret, mac: Mac) -> None:
+        super().__init__(key, iv, mac)
+        self._stream = Cipher(algorithms.AES(key.reveal()), modes.CBC(iv.reveal())).decryptor()
+
+
+class CbcEtmOpener(_CbcOpening, CtrEtmOpener):
+    """Opens AES-CBC with a MAC of the ciphertext."""
+
+    __slots__ = ()
+
+
+def aes_cbc_sealer(key: Secret, iv: Secret, mac: Mac | None) -> Sealer:
+    """Seals with AES-CBC and `mac`, in the MAC's own order. Raises UsageError without a MAC."""
+    mac = _required(mac)
+    return CbcEtmSealer(key, iv, mac) if mac.etm else CbcSealer(key, iv, mac)
+
+
+def aes_cbc_opener(key: Secret, iv: Secret, mac: Mac | None) -> Opener:
+    """Opens AES-CBC with `mac`, in the MAC's own order. Raises UsageError without a MAC."""
+    mac = _required(mac)
+    return CbcEtmOpener(key, iv, mac) if mac.etm else CbcOpener(key, iv, mac)
 
 
 def aes_gcm_sealer(key: Secret, iv: Secret, mac: Mac | None) -> Sealer:

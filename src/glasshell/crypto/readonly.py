@@ -2,7 +2,7 @@
 
 The registry lists what this program offers, takes and configures, and whatever stands there can be
 switched on by somebody. These rows stand apart so that nothing but a reader of captures finds them:
-`find` here looks into the registry first and then into `READ_ONLY`; the registry's own never sees them.
+`find` here looks into `READ_ONLY` first and then into the registry, whose own never sees these rows.
 
 An opener made here takes note of a wrong MAC and goes on (`wrong`), since what went over the wire is
 there to be looked at; an AEAD has nothing to go on with and raises IntegrityError as ever. A MAC whose
@@ -250,7 +250,7 @@ READ_ONLY: Final[tuple[Algorithm, ...]] = (
 )  # fmt: skip
 """Rows of the same types as the registry's, for reading alone."""
 
-_BY_NAME: Final = {(row.kind, row.name): row for row in (*READ_ONLY, *registry.ALGORITHMS)}
+_BY_NAME: Final = {(row.kind, row.name): row for row in (*registry.ALGORITHMS, *READ_ONLY)}
 
 
 def find(kind: Kind, name: str) -> Any:

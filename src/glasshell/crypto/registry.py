@@ -226,6 +226,29 @@ _HOST_KEYS: Final = (
     _host_key("webauthn-sk-ecdsa-sha2-nistp256@openssh.com", _SK_CLAUSE, "of a browser", CLIENT),
 )
 
+_OLD: Final = "for devices that know nothing better: Profile legacy"
+
+_LEGACY: Final[tuple[Algorithm, ...]] = (
+    KexAlgorithm(
+        name="diffie-hellman-group14-sha1", status=Status.LEGACY, hash_name="sha1", context="dh",
+        public="mpint", clause="RFC 4253 8.2", note=_OLD,
+        factory=key_exchange.fixed_group(partial(rfc3526, 14)),
+    ),
+    Algorithm(
+        name="ssh-rsa", kind=Kind.HOST_KEY, status=Status.LEGACY, clause="RFC 4253 6.6", note=_OLD,
+    ),
+    *(CipherAlgorithm(
+        name=f"aes{bits}-cbc", status=Status.LEGACY, clause="RFC 4253 6.3", note=_OLD, key_size=bits // 8,
+        iv_size=16, block_size=16, aead=False, sealer=packet_ciphers.aes_cbc_sealer,
+        opener=packet_ciphers.aes_cbc_opener,
+    ) for bits in (256, 192, 128)),
+    *(MacAlgorithm(
+        name=name, status=Status.LEGACY, clause="RFC 4253 6.4", note=_OLD, hash_name="sha1", key_size=20,
+        tag_size=20, etm=name != "hmac-sha1",
+    ) for name in ("hmac-sha1-etm@openssh.com", "hmac-sha1")),
+)  # fmt: skip
+"""What nothing offers, and no list can name, without the profile that says so."""
+
 ALGORITHMS: Final[tuple[Algorithm, ...]] = (
     _hybrid("mlkem768x25519-sha256", "sha256", "RFC 10042", key_exchange.Hybrid),
     _hybrid("sntrup761x25519-sha512", "sha512", "RFC 9941", key_exchange.sntrup761x25519,
@@ -274,6 +297,7 @@ ALGORITHMS: Final[tuple[Algorithm, ...]] = (
     _mac(512, etm=True),
     _mac(256, etm=False),
     _mac(512, etm=False),
+    *_LEGACY,
     CompressionAlgorithm(name="none", status=_DEFAULT, clause="RFC 4253 6.2"),
     CompressionAlgorithm(
         name="zlib@openssh.com", status=_ON_REQUEST, clause="draft-miller-secsh-compression-delayed-00",
@@ -304,10 +328,9 @@ def find(kind: Kind, name: str) -> Algorithm:
 
 
 def names(kind: Kind, *statuses: Status) -> tuple[str, ...]:
-    """The names of one kind in order of preference, of the given statuses or of all."""
-    return tuple(
-        row.name for row in ALGORITHMS if row.kind is kind and (not statuses or row.status in statuses)
-    )
+    """The names of one kind in order of preference, of the given statuses or of all but LEGACY."""
+    wanted = statuses or (Status.DEFAULT, Status.ON_REQUEST)
+    return tuple(row.name for row in ALGORITHMS if row.kind is kind and row.status in wanted)
 
 
 def defaults(kind: Kind, role: Role = "client") -> tuple[str, ...]:

@@ -212,7 +212,11 @@ class _Ecdsa(_Scheme[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]):
         return ec.generate_private_key(self.curve)
 
 
+LEGACY_ALGORITHMS: Final = {"ssh-rsa": ("ssh-rsa",)}
+"""Key type -> algorithms that its keys can sign with, too, where a Policy names them: with SHA-1."""
+
 _RSA_DIGESTS: Final[dict[str, hashes.HashAlgorithm]] = {
+    "ssh-rsa": hashes.SHA1(),
     "rsa-sha2-512": hashes.SHA512(),
     "rsa-sha2-256": hashes.SHA256(),
 }
@@ -223,7 +227,7 @@ class _Rsa(_Scheme[rsa.RSAPublicKey, rsa.RSAPrivateKey]):
 
     type = "ssh-rsa"
     label = "RSA"
-    algorithms = tuple(_RSA_DIGESTS)
+    algorithms = ("rsa-sha2-512", "rsa-sha2-256")
 
     def decode(self, reader: Reader) -> tuple[rsa.RSAPublicKey, int]:
         e, n = reader.mpint(), reader.mpint()
@@ -426,7 +430,7 @@ def key_type_of(algorithm: str) -> str | None:
     """The key type that `algorithm` signs with, or None for an algorithm not known."""
     if algorithm in _PLAIN:
         return certified_name(_TYPE_OF[_PLAIN[algorithm]])
-    return _TYPE_OF.get(algorithm)
+    return _TYPE_OF.get(algorithm, algorithm if algorithm in LEGACY_ALGORITHMS else None)
 
 
 @slotted(frozen=True, repr=False)
@@ -472,6 +476,11 @@ class PublicKey:
         return _SCHEMES[self.type].algorithms
 
     @property
+    def legacy_algorithms(self) -> tuple[str, ...]:
+        """Those that it can also be used with, and is where a Policy names them, and nowhere else."""
+        return LEGACY_ALGORITHMS.get(self.type, ())
+
+    @property
     def label(self) -> str:
         """The type as OpenSSH says it to people: ED25519, RSA, ECDSA, ED25519-SK, ECDSA-SK."""
         return _SCHEMES[self.type].label
@@ -494,7 +503,7 @@ class PublicKey:
 
     def verify(
         self, algorithm: str, signature: bytes, data: bytes, *, touch_required: bool = True,
-        verify_required: bool = False,
+        verify_required: bool = False, legacy: bool = False,
     ) -> bool:  # fmt: skip
         """Whether `signature` is this key's signature of `data` by `algorithm`.
 
@@ -502,9 +511,9 @@ class PublicKey:
         name inside has to be `algorithm`, so that a peer cannot swap in a weaker hash (RFC 8332 §3.2).
         A security key must say that it was touched, unless the caller can do without (`touch_required`);
         with `verify_required` that it verified who touched it, by a PIN or a finger (OpenSSH PROTOCOL.u2f).
-        Never raises: what cannot be read is not a signature.
+        `legacy` takes its `legacy_algorithms`, too. Never raises: what cannot be read is not a signature.
         """
-        if algorithm not in self.algorithms:
+        if algorithm not in self.algorithms and not (legacy and algorithm in self.legacy_algorithms):
             return False
         flags = _PRESENT * touch_required | _VERIFIED * verify_required
         try:
@@ -582,7 +591,7 @@ class PrivateKey:
         Raises UsageError where `algorithm` is not one of the key's, CryptoError where no valid
         signature came out; a faulty one never leaves.
         """
-        if algorithm not in self.public.algorithms:
+        if algorithm not in (*self.public.algorithms, *self.public.legacy_algorithms):
             raise UsageError(f"a key of type {self.public.type} does not sign with {algorithm}")
         try:
             inner = _SCHEMES[self.public.type].sign(self._handle, algorithm, data)

@@ -319,7 +319,10 @@ class Exchange:
 
     def _verified(self, key: AnyKey, signature: bytes, h: bytes) -> bool:
         """Whether the host key has signed. Nobody stands beside a host to touch its security key."""
-        return key.verify(self.negotiated.host_key, signature, h, touch_required=False)
+        algorithm = self.negotiated.host_key
+        if isinstance(key, PublicKey) and algorithm in key.legacy_algorithms:  # the policy asks for it
+            return key.verify(algorithm, signature, h, legacy=True)
+        return key.verify(algorithm, signature, h, touch_required=False)
 
     def _octets(self, value: int | bytes) -> bytes:
         return wire.mpint_body(value) if isinstance(value, int) else value
