@@ -156,7 +156,7 @@ def test_a_new_host_is_asked_about_and_added(login: Login, keys: Keys) -> None:
     screen = asked(login, f"UserKnownHostsFile={known}", "HostKeyAlgorithms=ssh-ed25519")
     where = re.escape(f"[127.0.0.1]:{login.target.port}".encode())
     screen.expect(rb"The authenticity of host '" + where + rb" \(127\.0\.0\.1\)' can't be established\.\r?\n"
-                  rb"ED25519 key fingerprint is SHA256:\S{43}\.\r?\n")  # fmt: skip
+                  rb"ED25519 key fingerprint is: SHA256:\S{43}\r?\n")  # fmt: skip
     screen.expect(rb"Are you sure you want to continue connecting \(yes/no/\[fingerprint\]\)\? $")
     screen.type(b"perhaps\r")
     screen.expect(rb"Please type 'yes', 'no' or the fingerprint: $")
@@ -178,7 +178,7 @@ def test_a_new_host_that_is_declined(login: Login, answer: bytes) -> None:
 
 def test_a_new_host_is_accepted_by_its_fingerprint(login: Login) -> None:
     screen = asked(login, "UserKnownHostsFile=/dev/null")
-    shown = screen.expect(rb"fingerprint is (SHA256:\S{43})\.")[1]
+    shown = screen.expect(rb"fingerprint is: (SHA256:\S{43})")[1]
     screen.expect(rb"\? $")
     screen.type(shown + b"\r")
     assert screen.wait() == 0

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glasshell.crypto.signatures import PrivateKey
-from glasshell.errors import UsageError
+from glasshell.crypto.signatures import SIGNING_TYPES, PrivateKey
+from glasshell.errors import CryptoError, UsageError
 from glasshell.keys.known_hosts import Kind, KnownHosts, format_entry, host_name
 from glasshell.keys.patterns import match_pattern
 
@@ -173,6 +173,18 @@ def test_another_key_is_a_changed_key_whatever_its_type() -> None:
     assert KnownHosts.parse(f"host {dsa}\n").check("host", 22, ED).kind is Kind.CHANGED
     assert known.known_key_types("host") == ("ssh-dss", "ssh-ed25519")
     assert known.known_key_types("other") == ()
+
+
+@pytest.mark.parametrize("kind", SIGNING_TYPES)
+def test_every_type_of_key_is_read_and_called_by_its_name(kind: str) -> None:
+    try:
+        key = PrivateKey.generate(kind, 2048 if kind == "ssh-rsa" else None).public
+    except CryptoError as error:
+        pytest.skip(str(error))
+    known = KnownHosts.parse(format_entry("host.example", 22, key))
+    assert not known.bad_lines
+    assert known.check("host.example", 22, key).kind is Kind.KNOWN
+    assert known.entries[0].label == key.label
 
 
 def test_several_files() -> None:
