@@ -27,13 +27,13 @@ from ..errors import (
     Refused,
     SSHError,
 )
-from ..keys.patterns import match_pattern
 from ..observe.record import Record
 from ..system.cpu import has_aes
 from ..views.log import LogView
 from ..wire import visible
 from . import terminal
 from .forwards import Forwards
+from .program import environment, shares, wants_terminal
 from .questions import Questions
 from .report import FAILED, tried
 from .session import Session
@@ -366,17 +366,24 @@ class Client:
         self._session.begin(command, **settings)
 
     def _make_session(self, connection: Connection) -> Session:
-        return Session(connection, escape=self._options.escape_char, stdin=not self._options.stdin_null)
+        options = self._options
+        return Session(
+            connection, escape=options.escape_char, stdin=not options.stdin_null, sole=not shares(options)
+        )
 
     def _program(self) -> tuple[str | None, dict[str, Any]]:
         """What runs on the server, and with what."""
         options = self._options
         if self._settings is None:
             self._settings = {
-                "subsystem": options.session_type == "subsystem", "environment": self._environment(),
-                "pty": terminal.current(0) if self._wants_terminal() else None,
+                "subsystem": options.session_type == "subsystem",
+                "environment": {**self._views.environment(), **environment(options)},
+                "pty": terminal.current(0) if self._on_terminal() else None,
             }  # fmt: skip
         return self._said.command or options.remote_command, self._settings
+
+    def _on_terminal(self) -> bool:
+        return wants_terminal(self._said.command, self._options, lambda text: self._note("info", text))
 
     def _make_login(self, asking: Asking) -> Login:
         options = self._options
@@ -427,8 +434,26 @@ class Client:
 
     async def _serve(self, connection: Connection) -> int:
         options, said = self._options, self._said
+        forwards = Forwards(connection, options, lambda text: self._note("info", text))
         if not options.clear_all_forwardings:
-            await Forwards(connection, options, lambda text: self._note("info", text)).request()
+            await forwards.request()
+        if not shares(options):
+            return await self._attend(connection)
+        from .master import MasterSocket
+
+        master = MasterSocket(connection, options, forwards, lambda text: self._note("error", text))
+        listening = master.listen()
+        try:
+            if said.master:
+                self._go()
+                return await master.persist() if listening else 0
+            return await master.until_done(self._attend(connection))
+        finally:
+            await master.close()
+
+    async def _attend(self, connection: Connection) -> int:
+        """The session, or what stands in its place."""
+        options, said = self._options, self._said
         session = self._session or self._make_session(connection)
         if said.stdio_forward is not None:
             return await session.stdio_forward(*said.stdio_forward, self._go)
@@ -457,30 +482,12 @@ class Client:
 
     def _go(self) -> None:
         """Everything is set up."""
-        if self._options.fork:
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, 0)
+        if self._options.fork or self._said.master:
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2) if self._said.master and not self._said.verbosity else (0,):
+                os.dup2(null, descriptor)
             os.close(null)
         self._ready()
-
-    def _wants_terminal(self) -> bool:
-        options = self._options
-        shell = not (self._said.command or options.remote_command)
-        wanted = options.request_tty in ("yes", "force") or (options.request_tty == "auto" and shell)
-        if options.request_tty == "force" or not wanted:
-            return wanted
-        if options.stdin_null or not os.isatty(0):
-            self._note("info", "Pseudo-terminal will not be allocated because stdin is not a terminal.")
-            return False
-        return True
-
-    def _environment(self) -> dict[str, str]:
-        sent = {
-            name: value
-            for name, value in os.environ.items()
-            if any(match_pattern(name, pattern) for pattern in self._options.send_env)
-        }
-        return {**self._views.environment(), **dict(self._options.set_env), **sent}
 
 
 class _Ordered(Trust):

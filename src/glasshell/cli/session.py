@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from ..aio.channels import ChannelIO
@@ -29,14 +29,25 @@ NO_MORE_SESSIONS: Final = "no-more-sessions@openssh.com"
 class Session:
     """What one channel of the connection is to the user."""
 
-    def __init__(self, connection: Connection, *, escape: str | None, stdin: bool) -> None:
-        """`escape` is the escape character of terminals; without `stdin` the program's input is empty."""
+    def __init__(
+        self, connection: Connection, *, escape: str | None, stdin: bool,
+        streams: tuple[int, ...] = (0, 1, 2), sole: bool = True,
+    ) -> None:  # fmt: skip
+        """`escape` is the escape character of terminals; without `stdin` the program's input is empty.
+
+        `streams` are the descriptors of its user. `sole`: it is the connection's only session, which is
+        promised to the server, and ends only when all that is forwarded has. Without it others share the
+        connection; who is no user of descriptors 0 to 2 sees to its own terminal.
+        """
         self._connection = connection
+        self._streams = streams
+        self._sole = sole
         self._escape = escape
         self._stdin = stdin
         self._process: Process | None = None
+        self._io: ChannelIO | None = None
         self._begun: Process | None = None
-        self._raw = RawMode(0)
+        self._raw = RawMode(streams[0])
 
     def begin(
         self, command: str | None, *, subsystem: bool, environment: Mapping[str, str], pty: Terminal | None
@@ -74,15 +85,26 @@ class Session:
             finally:
                 opening.cancel()
         self._process = process
+        self._io = process.io
         ready()
         if pty is None:
             return await self._attend(process.io, None)
-        with self._raw, _resizing(process):
+        with self._raw if self._streams[0] == 0 else nullcontext(), _resizing(process, self._streams[0]):
             return await self._attend(process.io, self._escape)
+
+    @property
+    def number(self) -> int:
+        """The number of its channel; 0 before there is one."""
+        return self._io.channel.id if self._io is not None else 0
+
+    def close(self) -> None:
+        """Ends it, whatever still runs."""
+        if self._io is not None:
+            self._io.close()
 
     async def stdio_forward(self, host: str, port: int, ready: Callable[[], None]) -> int:
         """-W: connects standard input and output to `host` and `port`, seen from the server."""
-        io = await self._connection.open_tcp(host, port)
+        io = self._io = await self._connection.open_tcp(host, port)
         ready()
         await self._attend(io, None)
         return 0
@@ -90,7 +112,7 @@ class Session:
     def _promise(self) -> None:
         """This program opens no other session, and no one else shall in its name."""
         link = self._connection.link
-        if not self._connection.closed:
+        if self._sole and not self._connection.closed:
             link.touch()
             self._connection.core.mux.global_request(NO_MORE_SESSIONS, NoMoreSessions(), want_reply=False)
             link.wake()
@@ -99,7 +121,7 @@ class Session:
 
     async def _attend(self, io: ChannelIO, escape: str | None) -> int:
         """Moves the bytes until the channel is over, or the user ends it."""
-        outputs = Output(1), Output(2)
+        outputs = Output(self._streams[1]), Output(self._streams[2])
         streams = zip((io.reader, io.errors), outputs, strict=True)
         feeding = asyncio.ensure_future(self._feed(io.writer, escape))
         ending = asyncio.ensure_future(_end(io, [_drain(io, *pair) for pair in streams]))
@@ -108,7 +130,8 @@ class Session:
             if feeding.done() and feeding.result():
                 return FAILED  # at once: the peer may be beyond every answer
             status = await ending
-            await self._connection.idle()  # what is forwarded goes on to its end
+            if self._sole:
+                await self._connection.idle()  # what is forwarded goes on to its end
             return status
         finally:
             feeding.cancel()
@@ -119,7 +142,7 @@ class Session:
 
     async def _feed(self, writer: Writer, escape: str | None) -> bool:
         """Sends what is typed; whether the user wants to end it all."""
-        source = Input(0)
+        source = Input(self._streams[0])
         escapes = Escapes(escape) if escape else None
         try:
             while self._stdin and (data := await source.read()):
@@ -157,10 +180,9 @@ class Session:
             self._suspend()
         return False
 
-    @staticmethod
-    def _show(text: str) -> None:
+    def _show(self, text: str) -> None:
         with suppress(OSError):
-            write_all(2, text.replace("\n", "\r\n").encode())
+            write_all(self._streams[2], text.replace("\n", "\r\n").encode())
 
     @staticmethod
     async def _break(process: Process) -> None:
@@ -172,7 +194,7 @@ class Session:
         os.kill(os.getpid(), signal.SIGTSTP)
         self._raw.enter()
         if self._process is not None:  # the window may have changed meanwhile
-            _resize(self._process)
+            _resize(self._process, self._streams[0])
 
 
 async def _end(io: ChannelIO, drains: list[Coroutine[Any, Any, None]]) -> int:
@@ -196,21 +218,34 @@ async def _drain(io: ChannelIO, reader: Reader, output: Output) -> None:
             io.tell("eow@openssh.com", Eow())
 
 
+_windows: Final[dict[Process, int]] = {}
+"""The terminals whose size is watched, by the program that runs on each."""
+
+
 @contextmanager
-def _resizing(process: Process) -> Iterator[None]:
+def _resizing(process: Process, terminal: int) -> Iterator[None]:
     """Tells the program of every new size of the terminal while the block runs."""
     number = getattr(signal, "SIGWINCH", None)
     if number is None:
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(number, _resize, process)
+    if not _windows:
+        loop.add_signal_handler(number, _resize_all)
+    _windows[process] = terminal
     try:
         yield
     finally:
-        loop.remove_signal_handler(number)
+        del _windows[process]
+        if not _windows:
+            loop.remove_signal_handler(number)
 
 
-def _resize(process: Process) -> None:
+def _resize_all() -> None:
+    for process, terminal in _windows.items():
+        _resize(process, terminal)
+
+
+def _resize(process: Process, terminal: int) -> None:
     with suppress(OSError):
-        process.resize(*device.get_size(0))
+        process.resize(*device.get_size(terminal))

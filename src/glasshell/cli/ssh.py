@@ -19,8 +19,9 @@ from urllib.parse import unquote, urlsplit
 from ..config.parse import Line, parse_option
 from ..config.ssh_config import ClientOptions, Facts, option, read
 from ..errors import ConfigError, UsageError
-from ..values import field, slotted
+from ..values import field, replace, slotted
 from ..wire import visible
+from .program import shares
 from .report import FAILED
 from .watching import VIEWS
 
@@ -42,6 +43,11 @@ class Invocation:
     log_file: str | None = None
     stdio_forward: tuple[str, int] | None = None
     views: list[tuple[str, str]] = field(default_factory=list)
+    control: str = ""
+    """The word of -O."""
+    masters: int = 0
+    master: bool = False
+    """Whether this process is to be a master and nothing else."""
     verbosity: int = 0
     terminal: int = 0
     show: bool = False
@@ -102,7 +108,20 @@ def _stdio_forward(said: Invocation, value: str) -> None:
     said.lines.append(option("RequestTTY", "no"))
 
 
-_NOTHING: Final = _lines()
+def _master(said: Invocation, value: str) -> None:
+    said.lines.insert(0, option("ControlMaster", "ask" if said.masters else "yes"))
+    said.masters += 1
+
+
+def _control(said: Invocation, value: str) -> None:
+    from .passenger import COMMANDS
+
+    if said.control:
+        raise UsageError("Multiplexing command already specified")
+    if value not in COMMANDS:
+        raise UsageError("Invalid multiplex command.", hint=f"one of {', '.join(COMMANDS)}")
+    said.control = value
+
 
 FLAGS: Final[dict[str, Flag]] = {
     "4": Flag("", _lines(("AddressFamily", "inet")), "IPv4 only"),
@@ -130,14 +149,17 @@ FLAGS: Final[dict[str, Flag]] = {
     "L": Flag("FORWARD", _value("LocalForward"), "[bind:]port:host:hostport, listened to here (or paths)"),
     "l": Flag("USER", _value("User"), "user on the server"),
     "m": Flag("MACS", _value("MACs"), "MACs, in order"),
+    "M": Flag("", _master, "share the connection with programs to come; -MM asks about each"),
     "N": Flag("", _lines(("SessionType", "none"), ("RequestTTY", "no")), "no command: forward only"),
     "n": Flag("", _lines(("StdinNull", "yes")), "standard input is /dev/null"),
+    "O": Flag("COMMAND", _control, "tell the master: check, forward, cancel, stop or exit"),
     "o": Flag("KEYWORD=VALUE", lambda said, value: said.lines.append(parse_option(value)),
               "an option of ssh_config(5)"),
     "P": Flag("TAG", _value("Tag"), "the tag that Match tagged asks for"),
     "p": Flag("PORT", _value("Port"), "port"),
     "q": Flag("", _lines(("LogLevel", "QUIET")), "say nothing, not even errors"),
     "R": Flag("FORWARD", _value("RemoteForward"), "as -L, listened to there; [bind:]port alone for SOCKS"),
+    "S": Flag("PATH", _value("ControlPath"), "the socket by which a connection is shared, or none"),
     "s": Flag("", _lines(("SessionType", "subsystem")), "the command is the name of a subsystem"),
     "T": Flag("", _lines(("RequestTTY", "no")), "no terminal"),
     "t": Flag("", _count("terminal"), "a terminal; -tt even where there is none here"),
@@ -178,9 +200,27 @@ def main(arguments: Sequence[str]) -> int:
         return _show(options)
     if options.session_type == "subsystem" and said.command is None and options.remote_command is None:
         raise ConfigError("Missing subsystem name: -s takes it where a command stands")
+    if options.control_path is not None or said.control:
+        from .passenger import join
+
+        status = join(said, options)
+        if status is None and options.control_persist is not None and shares(options):
+            status = _beside_a_master(said, options)
+        if status is not None:
+            return status
     if options.fork:
         return _in_background(lambda ready: _run(said, options, ready))
     return _run(said, options, lambda: None)
+
+
+def _beside_a_master(said: Invocation, options: ClientOptions) -> int | None:
+    """ControlPersist: a master in the background, which stays, and this session by it."""
+    from .passenger import join
+
+    said.master = True
+    failed = _in_background(lambda ready: _run(said, options, ready))
+    said.master = False
+    return failed or join(said, replace(options, control_master="auto"))
 
 
 def _show(options: ClientOptions) -> int:

@@ -25,8 +25,6 @@ _REFUSED: Final = "is not supported, and would be overlooked"
 CLIENT: Final[dict[str, Unbuilt]] = {
     "bindinterface": Unbuilt(_NONE),
     "channeltimeout": Unbuilt(_NONE),
-    "controlmaster": Unbuilt(("false",)),
-    "controlpersist": Unbuilt(),
     "enableescapecommandline": Unbuilt(),
     "forwardx11": Unbuilt(),
     "localcommand": Unbuilt(_NONE),
