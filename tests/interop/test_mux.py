@@ -84,7 +84,7 @@ def test_our_terminal_by_their_master(theirs: Path, login: Login) -> None:
     screen.type(b"until stty size | grep 30; do sleep 0.02; stty size; done\r")
     screen.expect(rb"\n24 80\r\n")
     screen.resize(30, 100)
-    screen.expect(rb"\n30 100\r\n")
+    screen.expect(rb"30 100\r\n")
     screen.type(b"exit 3\r")
     screen.expect(rb"Shared connection to \S+ closed\.")
     assert screen.wait() == 3
