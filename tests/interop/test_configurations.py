@@ -23,6 +23,7 @@ from glasshell.config.show import show_client, show_server
 from glasshell.config.ssh_config import Facts, read
 from glasshell.crypto.registry import Kind, defaults, names
 from glasshell.errors import SSHError
+from glasshell.policy import Policy
 from glasshell.system.files import find_files
 from glasshell.system.interfaces import local_addresses
 from tests.interop import configurations
@@ -220,6 +221,8 @@ def same_algorithms(role: str, keyword: str, ours: str, theirs: str) -> bool:
     if mine == other:
         return True
     own = set(defaults(kind, "server" if role == "server" else "client"))
+    if keyword == "casignaturealgorithms":
+        own = set(Policy.client().ca_signature_algorithms)
     same = [name for name in names(kind) if (name in own) == (name in THEIR_DEFAULTS[role, keyword])]
     return all((name in mine) == (name in other) for name in same)
 
