@@ -141,6 +141,12 @@ def test_confirm(yes: bool) -> None:
         assert answer == FAILURE
 
 
+def test_the_fingerprint_that_people_are_shown() -> None:
+    bench = Bench(hash="md5")
+    bench.ask(add_request(KEY, "", confirm=True))
+    assert KEY.public.fingerprint("md5") in bench.sign(b"data").text
+
+
 def test_what_was_confirmed_too_late_is_refused() -> None:
     bench = Bench()
     bench.ask(add_request(KEY, "", confirm=True))

@@ -89,11 +89,14 @@ class Keyring:
 
     def __init__(
         self, *, lifetime: int = 0, providers: str = ALLOWED_PROVIDERS, remote_providers: bool = False,
-        websafe: bool = True, random: Callable[[int], bytes], tell: Callable[[str, str], None],
+        websafe: bool = True, hash: str = "sha256", random: Callable[[int], bytes],
+        tell: Callable[[str, str], None],
     ) -> None:  # fmt: skip
         """`lifetime` is for keys that come without one, 0: for good. `providers` are patterns of libraries,
         `remote_providers` whether a forwarded client may name one. `websafe`: a security key that is not
-        made for SSH signs what is of SSH alone. `tell(level, text)` hears what happens."""
+        made for SSH signs what is of SSH alone. `hash` is that of the fingerprints which people are shown.
+        `tell(level, text)` hears what happens."""
+        self._hash = hash
         self.keys: dict[bytes, Held] = {}
         """By blob, in the order in which they came."""
         self.locked = False
@@ -181,7 +184,8 @@ class Keyring:
             return FAILURE
         if not held.confirm:
             return self._signed(held, request)
-        text = f"Allow use of key {visible(held.comment)}?\nKey fingerprint {held.key.fingerprint()}."
+        shown = held.key.fingerprint(self._hash)
+        text = f"Allow use of key {visible(held.comment)}?\nKey fingerprint {shown}."
         if login is not None and held.routes:
             text += f'\npublic key authentication request for user "{visible(login.user)}" to listed host'
 
@@ -219,7 +223,8 @@ class Keyring:
         if self._websafe and not private.application.startswith("ssh:") and not _of_ssh(held, request.data):
             self._tell("error", "refusing to sign with a security key: what it is given is not of SSH")
             return FAILURE
-        text = f"Confirm user presence for key {private.public.label} {private.public.fingerprint()}"
+        shown = f"{private.public.label} {private.public.fingerprint(self._hash)}"
+        text = f"Confirm user presence for key {shown}"
         return Touch(text, private, request.data, _response)
 
     # --- keys come and go

@@ -49,6 +49,7 @@ class Settings:
     providers: str | None = None
     remote_providers: bool = False
     websafe: bool = True
+    hash: str = "sha256"
     command: Sequence[str] = ()
 
 
@@ -91,6 +92,8 @@ def _parse(arguments: Sequence[str]) -> Settings:
                 said.address = value
             case "-E" if value.lower() not in ("md5", "sha256"):
                 raise ConfigError(f'Invalid hash algorithm "{value}"')
+            case "-E":
+                said.hash = value.lower()
             case "-O":
                 _option(said, value)
             case "-P":
@@ -249,7 +252,8 @@ async def _agent(sock: socket.socket, said: Settings, parent: int) -> int:
     tell = _log(said)
     keyring = Keyring(
         lifetime=said.lifetime, providers=said.providers or ALLOWED_PROVIDERS,
-        remote_providers=said.remote_providers, websafe=said.websafe, random=os.urandom, tell=tell,
+        remote_providers=said.remote_providers, websafe=said.websafe, hash=said.hash,
+        random=os.urandom, tell=tell,
     )  # fmt: skip
     server = AgentServer(keyring, confirm=confirm, notice=Notice, sign=sign, tell=tell)
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
