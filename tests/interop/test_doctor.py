@@ -185,10 +185,10 @@ ACCOUNTS = [
          says=("cannot read known_hosts /etc",)),
     # Negotiation
     Case("no key exchange in common", "no-matching-kex", words=("-o", "KexAlgorithms=mlkem768x25519-sha256"),
-         says=("-o KexAlgorithms=+curve25519-sha256", "which is sound"),
+         says=("-o KexAlgorithms=+sntrup761x25519-sha512", "which is sound"),
          ssh=("no matching key exchange method found",
               "why: The two sides have no key exchange method in common",
-              "try: -o KexAlgorithms=+curve25519-sha256")),
+              "try: -o KexAlgorithms=+sntrup761x25519-sha512")),
     Case("no host key in common", "no-matching-host-key",
          words=("-o", "HostKeyAlgorithms=ecdsa-sha2-nistp521"),
          says=("the server offers ssh-ed25519",)),
