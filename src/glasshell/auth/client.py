@@ -419,7 +419,8 @@ class ClientAuth:
         request = host_request(self._user, offer, algorithm)
         if hub := self._port.hub:
             hub.state("auth_signing", algorithm=algorithm, fingerprint=key.fingerprint())
-        question = SignatureNeeded(key, algorithm, data_to_sign(self._port.session_id, request))
+        data = data_to_sign(self._port.session_id, request)
+        question = SignatureNeeded(key, plain_algorithm(algorithm), data)
         self._port.ask(question, lambda signature: self._send_signed(HOSTBASED, request.body, signature))
 
     def _try_gssapi(self, offer: GssapiMethod) -> None:
