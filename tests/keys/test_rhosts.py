@@ -15,7 +15,7 @@ def decide(text: str, *, host: str = "box.example", address: str = "192.0.2.7", 
 
 
 @pytest.mark.parametrize("text", [
-    "box.example", "BOX.example", "192.0.2.7", "box.example ada", "+box.example +ada", "# no\n\nbox.example\n",
+    "box.example", "BOX.example", "192.0.2.7", "box.example ada", "+box.example +ada", "# no\n\nbox.example",
     "other\nbox.example", "NO_PLUS\nbox.example", "  box.example\tada  ", "@group\nbox.example",
 ])  # fmt: skip
 def test_what_admits(text: str) -> None:
