@@ -375,3 +375,29 @@ def test_blocks_for_some(
     file("keys_ada", f"{ring.user.public}\n")
     with blocks(name, here, keys, "", block) as server:
         assert wanted in login(server, client("openssh-10.6"), ring.user)
+
+
+@pytest.mark.parametrize("name", NEWEST)
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ("PermitEmptyPasswords yes", IN),
+        ("PermitEmptyPasswords no", OUT),
+        ("PermitEmptyPasswords yes\nAuthenticationMethods none", IN),
+        ("PermitEmptyPasswords yes\nAuthenticationMethods publickey", OUT),
+        ("PermitEmptyPasswords yes\nAuthenticationMethods none,publickey", OUT),
+    ],
+)
+def test_accounts_without_a_password(
+    name: str, config: str, wanted: str, here: Machine, ring: Ring, client: GetClient, keys: Keys
+) -> None:
+    """`none` lets in whose password is empty, where that is permitted; nobody else, and for no other step."""
+    shadow = (here.etc / "shadow").read_text("utf-8")
+    (here.etc / "shadow").write_text(re.sub("^ada:[^:]*:", "ada::", shadow, flags=re.MULTILINE), "utf-8")
+    try:
+        with serving(name, here, keys, f"{config}\nPasswordAuthentication yes") as server:
+            assert wanted in login(server, client("openssh-10.6"), ring.user)
+            assert OUT in login(server, client("openssh-10.6"), ring.user, user="keeper")
+            assert OUT in login(server, client("openssh-10.6"), ring.user, user="nosuch")
+    finally:
+        (here.etc / "shadow").write_text(shadow, "utf-8")

@@ -95,6 +95,7 @@ class AccountGatekeeper(Gatekeeper):
         self._revoked: dict[str, tuple[tuple[int, ...], Revoked]] = {}
         self._slow: dict[str, deque[float]] = {}
         self._connection: ServerConnection | None = None
+        self._none_asked = False
         self._user: str | None = None
         self._peer: Peer | None = None
         self._account: Account | None = None
@@ -124,9 +125,12 @@ class AccountGatekeeper(Gatekeeper):
         # exists, and a floor under it would be waited for at every login.
         if self._match is None and not self._default.allows(NONE, ()):
             return Verdict(False)
-        return _only_verdict(
-            await self._judge(NONE, user, peer, lambda way, who: way.password(who, Secret(b""), None))
-        )
+        first, self._none_asked = not self._none_asked, True
+
+        async def ask(way: Way, who: Candidate) -> Outcome:
+            return await way.password(who, Secret(b""), None) if first else None  # once, as sshd
+
+        return _only_verdict(await self._judge(NONE, user, peer, ask))
 
     async def key(self, user: str, key: AnyKey, peer: Peer, *, signed: bool) -> Verdict:
         return _only_verdict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from ..auth.methods import METHODS, NONE
+from ..auth.methods import METHODS, NONE, PASSWORD
 from ..auth.steps import Step, Steps, read_lists
 from ..config.options import ServerOptions
 from ..errors import ConfigError
@@ -159,7 +159,9 @@ class Rules:
     def __init__(self, options: ServerOptions, ways: Mapping[str, type[Way]] | None = None) -> None:
         self.options = options
         self.ways = enabled_ways(options) if ways is None else ways
-        self.confirming = tuple(name for name, way in self.ways.items() if way.confirms)
+        if options.permit_empty_passwords and PASSWORD in self.ways:
+            self.ways = {**self.ways, NONE: self.ways[PASSWORD]}  # whose password is empty needs to type none
+        self.confirming = tuple(name for name, way in self.ways.items() if way.confirms and name != NONE)
         enabled = [method for method in (*METHODS, NONE) if method in self.ways]
         self.steps: Steps | None
         """None where no login can be."""
