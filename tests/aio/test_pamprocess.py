@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import time
 from collections.abc import Coroutine, Iterator
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glasshell.errors import ConfigError
 from glasshell.events import Prompts
 from glasshell.system.accounts import current_account
 from glasshell.system.pam import CODES
+from glasshell.system.pamchild import MAX_PACKET, pack, unpack
 from glasshell.wire import Secret
 from tests.needs import absent
 
@@ -66,7 +70,9 @@ def services(tmp_path: Path) -> Services:
 def talk(work: Coroutine[Any, Any, T]) -> T:
     async def patiently() -> T:
         async with asyncio.timeout(PATIENCE):
-            return await work
+            result = await work
+            await over()
+            return result
 
     return asyncio.run(patiently())
 
@@ -212,7 +218,7 @@ def test_the_session_is_closed_though_the_servers_loop_ends_first(services: Serv
         assert (await process.open_session()).ok
         process.end()
 
-    talk(work())
+    asyncio.run(work())
     deadline = time.monotonic() + PATIENCE
     while len(services.log) < 2:
         assert time.monotonic() < deadline
@@ -320,3 +326,41 @@ def traces(place: Path) -> Iterator[str]:
                 memory.seek(start)
                 if SECRET in memory.read(end - start):
                     yield line
+
+
+@given(st.binary(max_size=200))
+def test_a_packet_is_read_or_refused(packet: bytes) -> None:
+    try:
+        operation, fields = unpack(packet)
+    except ValueError:
+        return
+    assert pack(operation, *fields) == packet
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5))
+def test_what_is_packed_is_read_again(fields: list[bytes]) -> None:
+    assert unpack(pack(b"r", *fields)) == (b"r", fields)
+
+
+def test_a_packet_has_a_bound() -> None:
+    with pytest.raises(ValueError, match="too long"):
+        pack(b"r", bytes(MAX_PACKET))
+
+
+@pytest.mark.parametrize("packet", [b"!", b"!\0\0", b"e" + b"\0\0\0\1x" * 2, b"Q", pack(b"!", "x", "", "")])
+def test_a_process_that_talks_nonsense_is_ended(services: Services, packet: bytes) -> None:
+    async def work() -> None:
+        process = await begun(services, *ASKING)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with process._sock, theirs:
+            process._loop.remove_reader(process._sock)
+            ours.setblocking(False)
+            process._sock = ours
+            process._loop.add_reader(ours, process._on_packet)
+            asking = asyncio.ensure_future(process.account())
+            await asyncio.sleep(0)
+            theirs.send(packet)
+            with pytest.raises(ConfigError, match="process that asks PAM"):
+                await asking
+
+    talk(work())

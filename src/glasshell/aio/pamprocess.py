@@ -193,13 +193,22 @@ class PamProcess:
 
     def _on_packet(self) -> None:
         assert self._sock is not None
+        why = "the process that asks PAM has ended"
         try:
             packet = self._sock.recv(pamchild.MAX_PACKET)
-            operation, fields = pamchild.unpack(packet) if packet else (pamchild.FAILED, [])
+            operation, fields = pamchild.unpack(packet)
+            if operation and self._heard(operation, fields):
+                return
+            if operation == pamchild.FAILED and fields:
+                why = fields[0].decode("utf-8", "replace")
         except BlockingIOError:
             return
-        except (OSError, ValueError):
-            operation, fields = pamchild.FAILED, []
+        except (OSError, ValueError):  # modules may do anything to the process that they are in
+            why = "the process that asks PAM says what it may not"
+        self.end(why)
+
+    def _heard(self, operation: bytes, fields: Sequence[bytearray]) -> bool:
+        """Takes what the process tells; whether it goes on. Raises ValueError."""
         match operation:
             case pamchild.TELL:
                 self._keep(_said(fields))
@@ -211,10 +220,8 @@ class PamProcess:
             case pamchild.EXITED if len(fields) == 2:
                 self._exited(int(fields[0]), int(fields[1]))
             case _:
-                why = (
-                    fields[0].decode("utf-8", "replace") if fields else "the process that asks PAM has ended"
-                )
-                self.end(why)
+                return False
+        return True
 
     def _settle(self, result: Reply | Prompts) -> None:
         waiter, self._waiter = self._waiter, None
@@ -319,6 +326,8 @@ class PamProcess:
         task.add_done_callback(_ENDING.discard)
 
     async def _reap(self) -> None:
+        if self._process.poll() is not None:
+            return
         # Where the loop ends before, this program is about to: the process closes its session by itself.
         try:
             await asyncio.wait_for(_ended(self._process.pid), CLOSING)
