@@ -9,8 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Literal
 
-from .crypto.registry import Kind, Status, defaults, names
-from .crypto.signatures import SIGNATURE_ALGORITHMS
+from .crypto.registry import AUTHORITY_ALGORITHMS, Kind, Status, defaults, names
 from .errors import UsageError
 from .values import replace, slotted
 
@@ -40,7 +39,7 @@ class Policy:
     compression: tuple[str, ...] = ("none",)
     pubkey_algorithms: tuple[str, ...] = ()
     """Signature algorithms taken (server) or offered (client) for user keys."""
-    ca_signature_algorithms: tuple[str, ...] = SIGNATURE_ALGORITHMS
+    ca_signature_algorithms: tuple[str, ...] = AUTHORITY_ALGORITHMS
     """Those by which an authority may have signed a certificate."""
 
     hostbased_algorithms: tuple[str, ...] = ()

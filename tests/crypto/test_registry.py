@@ -11,6 +11,7 @@ from glasshell.crypto import signatures
 from glasshell.crypto.groups import rfc3526
 from glasshell.crypto.registry import (
     ALGORITHMS,
+    AUTHORITY_ALGORITHMS,
     Kind,
     Status,
     defaults,
@@ -133,3 +134,12 @@ def test_openssh_knows_every_name(kind: Kind) -> None:
     assert set(names(kind)) - {HYBRIDS[0], *NIST_HYBRIDS, WEBAUTHN, signatures.COMPOSITE} <= set(
         answer.stdout.split()
     )
+
+
+def test_authorities_sign_by_what_openssh_lets_them() -> None:
+    """ssh_config(5) of OpenSSH 10.6, CASignatureAlgorithms: the default."""
+    assert set(AUTHORITY_ALGORITHMS) == {
+        "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
+        "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com",
+        "webauthn-sk-ecdsa-sha2-nistp256@openssh.com", "rsa-sha2-512", "rsa-sha2-256",
+    }  # fmt: skip

@@ -357,6 +357,13 @@ def test_not_signed(wrong: dict[str, Any]) -> None:
         certificate(**wrong)
 
 
+def test_a_type_without_certificates() -> None:
+    with pytest.raises(UsageError, match="no certificates of keys of type ssh-mldsa44-ed25519"):
+        sign_certificate(
+            PrivateKey.generate("ssh-mldsa44-ed25519").public, CA, kind="user", key_id="", principals=["bob"]
+        )
+
+
 def test_the_signature_is_checked_before_it_is_handed_out() -> None:
     draft = draft_certificate(USER.public, CA.public, kind="user", key_id="", principals=["bob"])
     with pytest.raises(KeyFormatError, match="does not verify"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
-from ..crypto.signatures import SIGNATURE_ALGORITHMS
+from ..crypto.registry import AUTHORITY_ALGORITHMS
 from ..values import field, slotted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class HostChecks:
     picture: bool = False
     """VisualHostKey."""
     fingerprint_hash: str = "sha256"
-    authority_algorithms: tuple[str, ...] = SIGNATURE_ALGORITHMS
+    authority_algorithms: tuple[str, ...] = AUTHORITY_ALGORITHMS
     """CASignatureAlgorithms."""
 
 
@@ -46,5 +46,5 @@ def checks_of(options: ClientOptions) -> HostChecks:
         address=options.check_host_ip, dns=options.verify_host_key_dns,
         any_localhost=options.no_host_authentication_for_localhost, picture=options.visual_host_key,
         fingerprint_hash=options.fingerprint_hash.lower(),
-        authority_algorithms=options.ca_signature_algorithms or SIGNATURE_ALGORITHMS,
+        authority_algorithms=options.ca_signature_algorithms or AUTHORITY_ALGORITHMS,
     )  # fmt: skip

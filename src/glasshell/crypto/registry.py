@@ -306,6 +306,9 @@ ALGORITHMS: Final[tuple[Algorithm, ...]] = (
     ),
 )  # fmt: skip
 
+AUTHORITY_ALGORITHMS: Final = tuple(row.name for row in _HOST_KEYS if row.status is _DEFAULT)
+"""By which an authority may have signed a certificate, unless told otherwise (CASignatureAlgorithms)."""
+
 _BY_NAME: Final = {(row.kind, row.name): row for row in ALGORITHMS}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, Literal, TypeAlias
 
+from ..crypto.registry import AUTHORITY_ALGORITHMS
 from ..crypto.signatures import (
     CERTIFIED,
     SIGNATURE_ALGORITHMS,
@@ -187,7 +188,7 @@ class Certificate:
 
     def objection(
         self, kind: CertificateKind, name: str | None, now: float, *, address: str | None = None,
-        algorithms: Collection[str] = SIGNATURE_ALGORITHMS,
+        algorithms: Collection[str] = AUTHORITY_ALGORITHMS,
     ) -> str:  # fmt: skip
         """Why the certificate does not hold for `name` as a `kind` ("user", "host") at `now`, in OpenSSH's
         words; empty where it does. Whether its authority is trusted or revoked is the caller's.
@@ -338,7 +339,8 @@ def draft_certificate(
 ) -> bytes:  # fmt: skip
     """What `authority` has to sign: the blob of a certificate without its signature.
 
-    An option whose value is "" has none. Raises UsageError for what no certificate may hold.
+    An option whose value is "" has none. Raises UsageError for what no certificate may hold, and for a key
+    of a type that has none.
     """
     if kind not in _NUMBERS:
         raise UsageError(f'a certificate is for a "user" or a "host", not for "{kind}"')
@@ -350,6 +352,8 @@ def draft_certificate(
     if any("\0" in text for text in texts) or "" in principals:
         raise UsageError("a certificate with an empty principal, or a NUL in a name")
     type = certified_name(key.type)
+    if type not in CERTIFIED:
+        raise UsageError(f"there are no certificates of keys of type {key.type}")
     certified = blobs.Certified(
         serial, _NUMBERS[kind], key_id, b"".join(blobs.Principal(name).encode() for name in principals),
         valid_after, valid_before, _encode_options(critical or {}), _encode_options(extensions or {}),
