@@ -36,7 +36,8 @@ class Forwards:
         if self._connection.trust.restricted and any(forwards for _, forwards in wanted):
             self._note("Port forwarding is disabled to avoid man-in-the-middle attacks.")
             if options.exit_on_forward_failure:
-                raise HostKeyRefused("Error: forwarding disabled due to host key check failure")
+                why = self._connection.trust.restricted
+                raise HostKeyRefused(f"Error: forwarding disabled due to host key check failure: {why}")
             return
         for kind, forwards in wanted:
             for forward in forwards:
