@@ -202,3 +202,23 @@ def test_a_view_of_each_hop(ssh: Run, home: Path) -> None:
         assert '"authenticated"' in (home / name).read_text(), name
     assert '"jump"' in (home / "way.jsonl").read_text()
     assert b"(via proxy)" in done.stderr
+
+
+def test_doctor_walks_through_the_jump_hosts(ssh: Run, home: Path, hops: list[Server]) -> None:
+    with (home / "config").open("a") as config:
+        config.write("Host far\n ProxyJump one\n")
+    text = (home / "config").read_text()
+    far = f"Host far\n HostName 127.0.0.1\n Port {hops[1].target.port}\n User {hops[1].target.user}\n"
+    (home / "config").write_text(f"{far} UserKnownHostsFile {home}/known_two\n ProxyJump one\n" + text)
+    settings = environment(HOME=str(home), SSH_AUTH_SOCK=str(home / "agent.sock"))
+
+    def doctor(*words: str) -> subprocess.CompletedProcess[bytes]:
+        line = [sys.executable, "-m", "glasshell", "doctor", "-F", "config", *words]
+        return subprocess.run(line, cwd=home, env=settings, capture_output=True, timeout=30, check=False)
+
+    well = doctor("far")
+    assert (well.returncode, b"Traceback" in well.stderr) == (0, False), well.stdout + well.stderr
+    ill = doctor("-J", "one,nobody.invalid", "two")
+    assert ill.returncode == 1
+    assert b"Traceback" not in ill.stderr
+    assert b"nobody.invalid" in ill.stdout + ill.stderr

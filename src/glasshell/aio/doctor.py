@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ..config.ssh_config import ClientOptions
 from ..connection.requests import pty_req
@@ -24,6 +24,7 @@ from ..observe.hub import Sink
 from ..observe.record import MessageRecord, Record, StateRecord
 from ..wire import visible
 from .agent import Agent, usable
+from .channels import ChannelIO
 from .client import Connection
 from .dial import Address, open_socket, reason, resolve
 from .hostchecks import checks_of
@@ -42,12 +43,14 @@ FAMILIES: Final = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": soc
 PROBE: Final = "true"
 """The command that is run: it does nothing, says nothing, and ends with 0."""
 
+Way: TypeAlias = Callable[[Recorder], Awaitable[socket.socket | ChannelIO]]
+
 SHOWN: Final = (
-    "hostname", "port", "user", "address_family", "bind_address", "identity_files", "identities_only",
-    "identity_agent", "user_known_hosts", "strict_host_key_checking", "host_key_alias", "kex",
-    "host_key_algorithms", "ciphers", "macs", "pubkey_algorithms", "preferred_authentications", "batch_mode",
-    "password_authentication", "pubkey_authentication", "kbd_interactive_authentication", "request_tty",
-    "remote_command",
+    "hostname", "port", "user", "proxy_command", "address_family", "bind_address", "identity_files",
+    "identities_only", "identity_agent", "user_known_hosts", "strict_host_key_checking",
+    "host_key_alias", "kex", "host_key_algorithms", "ciphers", "macs", "pubkey_algorithms",
+    "preferred_authentications", "batch_mode", "password_authentication", "pubkey_authentication",
+    "kbd_interactive_authentication", "request_tty", "remote_command",
 )  # fmt: skip
 """The options that can decide whether a login succeeds."""
 
@@ -55,17 +58,19 @@ SHOWN: Final = (
 class Doctor:
     """One examination. `tell` hears each step as it is done; `sinks` hear every record.
 
-    `seconds` is how long any one answer may take. `asking` None: nobody is asked for anything.
+    `seconds` is how long any one answer may take. `asking` None: nobody is asked for anything. `way` leads to
+    a host that is reached by others (ProxyJump, ProxyCommand); what it tells goes to the recorder it gets.
     """
 
     def __init__(
         self, options: ClientOptions, tell: Callable[[Step], None], *, seconds: float = 10.0,
-        asking: Asking | None = None, run: bool = True, sinks: Sequence[Sink] = (),
+        asking: Asking | None = None, run: bool = True, sinks: Sequence[Sink] = (), way: Way | None = None,
     ) -> None:  # fmt: skip
         self.story = Story()
         self._options = options
         self._seconds = float(options.connect_timeout or seconds)
         self._asking = asking
+        self._way = way
         self._run = run
         self._steps = Steps(self.story, tell)
         self._tell = tell
@@ -118,8 +123,10 @@ class Doctor:
         self._tell(Step(phase="configuration", ok=None if options.warnings else True, text=who,
                         details=tuple(details)))  # fmt: skip
 
-    async def _reach(self) -> socket.socket:
+    async def _reach(self) -> socket.socket | ChannelIO:
         """A socket to the first address, in order, that answers; all are tried."""
+        if self._way is not None:
+            return await self._way(self._recorder)
         options, state = self._options, self._recorder.state
         host, port = options.hostname, options.port
         state("resolving", host=host, port=port)
@@ -156,7 +163,7 @@ class Doctor:
 
     # SSH
 
-    async def _connect(self, sock: socket.socket) -> Connection:
+    async def _connect(self, sock: socket.socket | ChannelIO) -> Connection:
         """Speaks SSH until the login is over; each answer of the server buys `seconds` more."""
         options = self._options
         trust = Looking(options)

@@ -38,7 +38,7 @@ OWN: Final = {
 }
 """What only doctor has."""
 
-TAKEN: Final = "46bcFilmop"
+TAKEN: Final = "46bcFiJlmop"
 """The flags of ssh(1) that can matter here."""
 
 
@@ -147,20 +147,31 @@ def _examine(said: Invocation, options: ClientOptions, own: dict[str, str]) -> i
     views = open_views(said.views)
     shown = _Shown(own)
     try:
-        found = asyncio.run(_walk(options, own, shown.tell, views))
+        found = asyncio.run(_walk(said, options, own, shown.tell, views))
     finally:
         close_views(views)
     return shown.end({"host": options.hostname, "port": options.port, "user": options.user}, found)
 
 
-async def _walk(options: ClientOptions, own: dict[str, str], tell: Any, views: Any) -> Explanation | None:
+async def _walk(
+    said: Invocation, options: ClientOptions, own: dict[str, str], tell: Any, views: Any
+) -> Explanation | None:
     from ..aio.doctor import Doctor
+    from .jumps import Jumping, Piping
 
+    by: Jumping | Piping | None = None
+    if options.proxy_jump or options.proxy_command:
+        by = Jumping(said, options) if options.proxy_jump else Piping(options)
     doctor = Doctor(
         options, tell, seconds=float(own.get("--timeout") or 10), run="--no-run" not in own, sinks=views,
         asking=_asking(options) if "--ask" in own and not options.batch_mode else None,
+        way=by.reached if by is not None else None,
     )  # fmt: skip
-    return await doctor.examine()
+    try:
+        return await doctor.examine()
+    finally:
+        if by is not None:
+            await by.close()
 
 
 def _asking(options: ClientOptions) -> Asking:

@@ -127,6 +127,12 @@ class Jumping:
             self._via, options.hostname, options.port, user=options.user, state=self._recorder.state
         )
 
+    async def reached(self, recorder: Recorder) -> ChannelIO:
+        """All of it: a channel that leads to the host, for a connection that `recorder` records."""
+        self.heard_by(recorder)
+        await self.begin()
+        return await self.connected()
+
     async def close(self) -> None:
         """Ends the connections of the way, the farthest first."""
         if self._client is not None:
@@ -206,6 +212,11 @@ class Piping:
         ours.setblocking(False)
         state("connected", address=host, port=port, local_address="", local_port=0)
         return ours
+
+    async def reached(self, recorder: Recorder) -> socket.socket:
+        """As `Jumping.reached`."""
+        self.heard_by(recorder)
+        return await self.connected()
 
     async def close(self) -> None:
         """Ends the program."""
