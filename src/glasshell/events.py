@@ -131,6 +131,8 @@ class Attempt:
     """What the server would take after it."""
     note: str = ""
     """What else is known of the identity: whose certificate it is, for whom, and until when."""
+    origin: str = field(default="", compare=False)
+    """As `KeyMethod.origin`."""
 
 
 @slotted(frozen=True)

@@ -331,7 +331,9 @@ class ClientAuth:
         key = offer.key
         algorithm = self._choose(offer)
         identity = f"{key.label} {key.fingerprint()}"
-        self._begin(Attempt(PUBLICKEY, identity, offer.source, algorithm or "", note=offer.note))
+        self._begin(Attempt(
+            PUBLICKEY, identity, offer.source, algorithm or "", note=offer.note, origin=offer.origin
+        ))  # fmt: skip
         self._tell_key("auth_offer", offer)
         if algorithm is None:
             self._skip("no mutual signature algorithm")

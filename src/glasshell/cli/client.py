@@ -35,7 +35,7 @@ from . import terminal
 from .forwards import Forwards
 from .program import environment, shares, wants_terminal
 from .questions import Questions
-from .report import FAILED, tried
+from .report import FAILED, key_places, tried
 from .session import Session
 from .stdio import write_all
 from .watching import check_views, close_views, for_capture, open_views, tell_of_secrets, wanted
@@ -261,7 +261,7 @@ class Client:
             self._recorder.state(
                 "error", type=type(error).__name__, text=str(error), hint=error.hint, clause=error.clause
             )
-        for line in tried(error):
+        for line in tried(error, key_places(self._options)):
             self._views.warn(line)
         if isinstance(error, HostKeyRefused):
             for bad in self._trust.known.bad_lines[:MAX_BAD_LINES]:
