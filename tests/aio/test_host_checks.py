@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from glasshell.aio.doctor import Looking
 from glasshell.aio.hostcommand import expand, known_by_command, split
 from glasshell.aio.trust import HostChecks, NewHostKey, Trust
+from glasshell.config.ssh_config import Facts, load, option
 from glasshell.crypto.signatures import PrivateKey, PublicKey
 from glasshell.errors import ConfigError, HostKeyRefused
 from glasshell.keys.certificate import Certificate, sign_certificate
@@ -393,3 +395,28 @@ def test_many_other_names_are_counted(tmp_path: Path) -> None:
     assert shown[2] == "This host key is known by the following other names/addresses:"
     assert len(shown) == 12
     assert shown[-1] == "    (3 additional names omitted)"
+
+
+def test_a_command_is_asked_about_the_address_as_well(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    known = line("host.example", KEY) + line(ADDRESS, OTHER)
+    code = f"import sys; open({str(log)!r}, 'a').write(sys.argv[1] + '\\n'); print({known!r})"
+    command = program(tmp_path, code)
+    case = Case(tmp_path, "", checks={**IP, "command": f"{command} '%I %H'"}, strict="no")
+    asked = log.read_text().splitlines()
+    assert asked == ["ORDER host.example", "HOSTNAME host.example", f"ADDRESS {ADDRESS}"]
+    assert case.verdict is True
+    assert "Offending key for IP in KnownHostsCommand-ADDRESS:2" in case.said
+    assert case.file.read_text() == ""
+
+
+def test_the_doctor_writes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    said = [option("UserKnownHostsFile", str(file)), option("CheckHostIP", "yes")]
+    facts = Facts(home=str(tmp_path), user="ada", read=lambda path: None)
+    options = load("host.example", facts, command_line=said, file="none")
+    text = line("host.example", KEY)
+    file.write_text(text)
+    looking = Looking(options)
+    assert run(looking.judge(KEY, ADDRESS, lambda name, **facts: None)) is True
+    assert file.read_text() == text

@@ -167,7 +167,11 @@ class Doctor:
         """Speaks SSH until the login is over; each answer of the server buys `seconds` more."""
         options = self._options
         trust = Looking(options)
-        await trust.prepare(self._recorder.state)
+        try:
+            await trust.prepare(self._recorder.state)
+        except SSHError:
+            sock.close()
+            raise
         login = await self._make_login()
         connection = Connection(
             options.hostname, options.port, options.user, policy=options.policy(), trust=trust, login=login,
@@ -300,6 +304,9 @@ class Looking(Trust):
 
     def order(self, algorithms: Sequence[str]) -> tuple[str, ...]:
         return tuple(algorithms) if self._ordered else super().order(algorithms)
+
+    def _append(self, *line: Any) -> bool:
+        return False  # the address of a known host, under CheckHostIP
 
     async def _new(self, found: Found, *more: Any) -> tuple[str, bool | HostKeyRefused]:
         if self.strict == "yes" or (self.strict == "ask" and self._nobody):
