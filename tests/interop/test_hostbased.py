@@ -201,6 +201,7 @@ def both(keys: Keys, host: Host, config: str, start: Start) -> list[Server]:
     [
         ("by name from the packet", True), ("a certificate", True), ("of the user's own known_hosts", True),
         ("IgnoreRhosts", False), ("an unknown key", False), ("a revoked key", False), ("nobody named", False),
+        ("RevokedKeys", False),
         ("another user", False), ("negated before", False), ("equiv for root", False),
         ("IgnoreUserKnownHosts", False), ("a file that others may write", False), ("an algorithm", False),
         ("a certificate for another host", False),
@@ -234,6 +235,9 @@ def test_both_servers_judge_alike(
             server_host.file("etc/ssh_known_hosts", f"{LOOPBACK} {keys.user().public}\n")
         case "a revoked key":
             server_host.file("etc/ssh_known_hosts", f"{LOOPBACK} {key}\n@revoked * {key}\n")
+        case "RevokedKeys":
+            server_host.file("etc/revoked", f"{key}\n")
+            config += "\nRevokedKeys /etc/ssh/revoked"
         case "nobody named":
             server_host.file("root/.shosts", "other.example root\n+ +\n")
         case "another user":

@@ -91,7 +91,7 @@ def ours(
     said = [*options, *CLIENT, f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", "BatchMode=yes",
             "IdentityFile=none", "IdentityAgent=none"]  # fmt: skip
     words = [word for option in said for word in ("-o", option)]
-    line = [sys.executable, "-m", "glasshell", "ssh", "-v", "-F", "none", *words]
+    line = [sys.executable, "-m", "glasshell", "ssh", "-vvv", "-F", "none", *words]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8", **tickets}
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2] / "src")
     line += ["-p", str(target.port), "-l", target.user, target.host, command]
@@ -169,6 +169,21 @@ def test_another_principal_is_refused(
     if name == "glass":
         assert f"mallory@{NAME} may not log in as {ME} (krb5_kuserok)" in server.log
         assert theirs(server, realm.tickets("mallory")).returncode == 255
+
+
+def test_h3_openssh_10_4_who_exists_is_told_by_nothing(glass: Server, realm: Realm, tmp_path: Path) -> None:
+    """Somebody else's ticket, for a user that there is, and for one that there is not."""
+    tickets, target = realm.tickets("mallory"), glass.target
+    seen = []
+    try:
+        for user in (ME, "nosuchuser"):
+            glass.target = replace(target, user=user)
+            done = ours(glass, tmp_path, tickets)
+            assert done.returncode == 255
+            seen.append(re.findall(r"receive packet: type (5\d|6\d)", done.stderr))
+    finally:
+        glass.target = target
+    assert seen[0] == seen[1] == ["51", "60", "61", "51"]
 
 
 def test_no_ticket_is_told_in_words(glass: Server, realm: Realm, tmp_path: Path) -> None:

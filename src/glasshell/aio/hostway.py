@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from ..crypto.signatures import PublicKey
+from ..errors import SSHError
 from ..events import HostbasedOffered, Question
 from ..keys.known_hosts import Kind, KnownHosts
 from ..keys.public import AnyKey
@@ -49,6 +50,8 @@ class HostWay(Way):
         if allowed is not None and question.algorithm not in allowed:
             text = f"signature algorithm {question.algorithm} not in HostbasedAcceptedAlgorithms"
             self.gate.note("info", text)
+            return None
+        if self._revoked(who, question.key):
             return None
         if not self._admitted(who, account, name, address, question.client_user):
             return None
@@ -120,6 +123,19 @@ class HostWay(Way):
         self.gate.note("info", f"Rhosts authentication refused for {account.name}: {objection}")
 
     # Whose key it is
+
+    def _revoked(self, who: Candidate, key: AnyKey) -> bool:
+        """Whether RevokedKeys has it, or cannot be read: then it has everything."""
+        for path in who.options.revoked_keys:
+            try:
+                reason = self.gate.revoked_keys(path).revokes(key)
+            except (OSError, SSHError) as error:
+                reason = f"revoked keys file {path}: {error}"
+            if reason:
+                shown = f"{key.label} {key.fingerprint()}"
+                self.gate.note("error", f"Authentication key {shown} revoked: {reason}")
+                return True
+        return False
 
     def _known(self, who: Candidate, account: Account, name: str, key: AnyKey) -> bool:
         files = [f"{self.etc}/{KNOWN}", f"{self.etc}/{KNOWN}2"]
