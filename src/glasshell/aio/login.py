@@ -51,9 +51,10 @@ ORDER: Final = ("publickey", "keyboard-interactive", "password")
 """PreferredAuthentications of ssh_config(5), without the methods that are not built."""
 
 OTHERS: Final = {
-    "gssapi-with-mic": "there are no Kerberos tickets; kinit gets some", "hostbased": "it is not set up here",
+    "gssapi-with-mic": ("tickets", "there are no Kerberos tickets; kinit gets some"),
+    "hostbased": ("host keys", "they are not set up here"),
 }  # fmt: skip
-"""Methods that `others` are for, and why one is passed over for which there is none."""
+"""Methods that `others` are for, and what is passed over, and why, where there is none for one."""
 
 PASSWORD_TRIES: Final = 3
 """NumberOfPasswordPrompts of ssh_config(5)."""
@@ -307,7 +308,7 @@ class Login:
         if method in OTHERS:
             if method not in self._missing:
                 self._missing.add(method)
-                self._skip(method, "", OTHERS[method])
+                self._skip(method, *OTHERS[method])
             return None
         if self.restricted:
             self._state("auth_skipped", what=method, reason=self.restricted)

@@ -113,8 +113,13 @@ def _no_method(story: Story) -> Facts | None:
     tried = {each.method for each in story.login.tries if each.method != "none"}
     if not methods or tried & methods or "publickey" in methods or story.login.partial:
         return None
-    return {**_facts(story), "asks": "yes" if methods & set(ASKED) else "",
-            "foreign": ", ".join(methods - set(ASKED) - {"publickey"})}  # fmt: skip
+    tickets = [each.answer for each in _skipped(story) if each.source.startswith("tickets")]
+    return {
+        **_facts(story), "asks": "yes" if methods & set(ASKED) else "",
+        "ticket": tickets[0].removeprefix("skipped: ") if tickets else "",
+        "gssapi": "yes" if "gssapi-with-mic" in methods and not tickets else "",
+        "foreign": ", ".join(methods - set(ASKED) - {"publickey", "gssapi-with-mic", "hostbased"}),
+    }  # fmt: skip
 
 
 def _partial(story: Story) -> Facts | None:
@@ -322,11 +327,17 @@ LOGIN: Final = Phase(
             what="The server takes {methods} for {user}, and none of that was tried.",
             causes=(
                 "[asks]a password is wanted, and nobody could be asked for it (BatchMode, no terminal)",
+                ("[ticket]there is no Kerberos ticket for this server", "{ticket}"),
+                "[gssapi]GSSAPIAuthentication is no here, so that no ticket was tried",
                 "[foreign]{foreign} is not built into this program",
                 "the method is switched off here: PreferredAuthentications, PasswordAuthentication",
                 "the server takes no keys: PubkeyAuthentication is no",
             ),
-            user=("[asks]ssh {flags}{target} from a terminal, without BatchMode",),
+            user=(
+                "[asks]ssh {flags}{target} from a terminal, without BatchMode",
+                "[ticket]klist shows the tickets there are, kinit gets new ones",
+                "[gssapi]-o GSSAPIAuthentication=yes",
+            ),
             admin=(_EFFECTIVE,),
         ),
         Rule(
