@@ -141,6 +141,27 @@ def test_where_certificates_alone_are_allowed_their_keys_are_not(
         assert file.read_text() == text
 
 
+@pytest.mark.parametrize(("alias", "good"), [("host.example", True), ("other.example", False)])
+def test_the_alias_is_the_name_that_a_certificate_has_to_have(
+    alias: str, good: bool, certified: Certified, keys: Keys
+) -> None:
+    with OpenSSHClient("10.6") as client:
+        file = client._folder / "hosts"
+        file.write_text(f"@cert-authority *.example {authority(keys)}\n")
+        options = ("-o", f"UserKnownHostsFile={client.place.inside(file)}", "-o", f"HostKeyAlias={alias}")
+        done = client.run(certified.target, "true", *options, identity=keys.user())
+        assert (done.returncode == 0) == good, done.stderr
+
+        async def check() -> None:
+            try:
+                async with connect(certified.target, keys, known_hosts=file, alias=alias):
+                    assert good
+            except HostKeyRefused:
+                assert not good
+
+        talk(check())
+
+
 class Verdicts:
     """What ssh 9.2, ssh 10.6 and we say of `server`, given the text of known_hosts."""
 
