@@ -20,22 +20,24 @@ from pathlib import Path
 
 from glasshell.auth.totp import Totp
 from tests.interop.glass import GlassServer
-from tests.interop.peers import SYSTEM, Keys, OpenSSHServer
+from tests.interop.peers import SYSTEM, Keys, OpenSSHServer, Place
 from tests.needs import absent
 
-MODULES = Path("/usr/lib")
+MODULES = "usr/lib"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 FIRST_UID = 61200
 PATIENCE = 20.0
+_KINDS = ("auth", "account", "password", "session")
 
-_MOUNT = 'mount --bind "$1" /etc; shift; exec "$@"'
+_MOUNT = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
 
 
 @dataclass
 class Machine:
-    """`etc` is the copy of /etc; `folder` holds it, homes, scripts and logs."""
+    """`etc` is the copy of a place's /etc; `folder`, in that place, holds it, homes, scripts and logs."""
 
     folder: Path
+    place: Place = SYSTEM
     users: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -55,7 +57,7 @@ class Machine:
         home.mkdir(parents=True)
         os.chown(home, uid, uid)
         day = int(time.time()) // 86400 if changed is None else changed
-        self._append("passwd", f"{name}:x:{uid}:{uid}::{home}:/bin/sh")
+        self._append("passwd", f"{name}:x:{uid}:{uid}::{self.place.inside(home)}:/bin/sh")
         self._append("group", f"{name}:x:{uid}:")
         self._append("shadow", f"{name}:{hashed(password)}:{day}:0:99999:7::{'' if ends is None else ends}:")
 
@@ -70,7 +72,7 @@ class Machine:
 
     def service(self, name: str, *lines: str) -> str:
         """A PAM service; `@` in a line stands for this machine's folder."""
-        text = "\n".join(lines).replace("@", f"{self.folder}/")
+        text = "\n".join(lines).replace("@", f"{self.place.inside(self.folder)}/")
         (self.etc / "pam.d" / name).write_text(f"{text}\n", "utf-8")
         return name
 
@@ -83,7 +85,8 @@ class Machine:
 
     def inside(self, line: Sequence[str]) -> list[str]:
         """The argument list that runs `line` on this machine."""
-        return ["unshare", "--mount", "sh", "-ec", _MOUNT, "sh", str(self.etc), *line]
+        places = [str(self.etc), str(self.place.root / "etc")]
+        return ["unshare", "--mount", "sh", "-ec", _MOUNT, "sh", *places, *line]
 
     def wait_for(self, file: str, line: str) -> None:
         """Waits until a file of this machine has a line."""
@@ -112,20 +115,24 @@ def hashed(password: str) -> str:
 
 
 @contextmanager
-def machine(*modules: str) -> Iterator[Machine]:
+def machine(*modules: str, place: Place = SYSTEM) -> Iterator[Machine]:
     """A machine, for as long as the block lasts; the running test is skipped without these PAM modules."""
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         absent("root on Linux, to mount a copy of /etc")
     if shutil.which("openssl") is None:
         absent("openssl")
     for module in modules:
-        if not any(MODULES.glob(f"*/security/{module}.so")):
+        if not any((place.root / MODULES).glob(f"*/security/{module}.so")):
             absent(f"{module} (make peers)")
-    folder = Path(tempfile.mkdtemp(prefix="glasshell-machine-"))
+    parent = tempfile.gettempdir() if place is SYSTEM else place.root / "tmp"
+    folder = Path(tempfile.mkdtemp(prefix="glasshell-machine-", dir=parent))
     try:
         folder.chmod(0o755)
-        shutil.copytree("/etc", folder / "etc", symlinks=True, ignore_dangling_symlinks=True)
-        yield Machine(folder)
+        shutil.copytree(place.root / "etc", folder / "etc", symlinks=True, ignore_dangling_symlinks=True)
+        made = Machine(folder, place)
+        # Read with every service; Debian's includes files that only an installed system has.
+        made.service("other", *(f"{kind} required pam_deny.so" for kind in _KINDS))
+        yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -142,16 +149,21 @@ class MachineGlass(GlassServer):
 
 
 class MachineOpenSSH(OpenSSHServer):
-    """This system's sshd on a machine. Its PAM service is what the program is called: `service`."""
+    """OpenSSH's sshd on a machine. Its PAM service is PAMServiceName, which 9.2 does not know; to that it is
+    what the program is called."""
 
     def __init__(self, where: Machine, keys: Keys, config: str, service: str) -> None:
-        super().__init__("9.2", keys, extra_config=config)
+        newest = where.place is not SYSTEM
+        more = f"PAMServiceName {service}\n" if newest else ""
+        super().__init__("10.6" if newest else "9.2", keys, extra_config=more + config)
         self._machine = where
         self._service = service
 
     def _line(self, port: int) -> list[str]:
-        assert self.place is SYSTEM
-        program, *rest = super()._line(port)
+        line = super()._line(port)
+        if self.place is not SYSTEM:
+            return self._machine.inside(line)
+        program, *rest = line
         called = self.folder / self._service
         called.symlink_to(program)
         return self._machine.inside([str(called), *rest])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.interop.glass import environment
 from tests.interop.machine import Machine, MachineGlass, MachineOpenSSH, machine
-from tests.interop.peers import Client, Keys, Server
+from tests.interop.peers import Client, Keys, Server, require_peer
 from tests.interop.test_sshd import Screen
 
 GetClient = Callable[[str], Client]
@@ -35,18 +35,24 @@ PLAIN = tuple(line for line in MFA if "google" not in line)
 HOOK = 'echo "$PAM_TYPE $PAM_USER $PAM_RHOST $(id -u)" >>"${0%/*}/log"'
 
 
+def furnish(made: Machine) -> None:
+    """The services, and what their modules read and run."""
+    made.service("glass-mfa", *MFA)
+    made.service("glass-plain", *PLAIN)
+    made.script("hook", HOOK)
+    files = {
+        "variables": "GLASS=half full\n",
+        "limits": "* hard nofile 777\n",
+        "moon": "The moon is full.\n",
+    }
+    for name, text in files.items():
+        (made.folder / name).write_text(text, "utf-8")
+
+
 @pytest.fixture(scope="module")
 def here() -> Iterator[Machine]:
     with machine("pam_google_authenticator", "pam_unix", "pam_exec", "pam_limits", "pam_motd") as made:
-        made.service("glass-mfa", *MFA)
-        made.service("glass-plain", *PLAIN)
-        made.script("hook", HOOK)
-        for name, text in {
-            "variables": "GLASS=half full\n",
-            "limits": "* hard nofile 777\n",
-            "moon": "The moon is full.\n",
-        }.items():
-            (made.folder / name).write_text(text, "utf-8")
+        furnish(made)
         yield made
 
 
@@ -75,6 +81,19 @@ def plain(here: Machine, keys: Keys) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def sshd(here: Machine, keys: Keys) -> Iterator[Server]:
     with MachineOpenSSH(here, keys, CONFIG, "glass-plain") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def newest() -> Iterator[Machine]:
+    with machine("pam_unix", place=require_peer("openssh-10.6")) as made:
+        furnish(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def newest_sshd(newest: Machine, keys: Keys) -> Iterator[Server]:
+    with MachineOpenSSH(newest, keys, CONFIG, "glass-plain") as running:
         yield running
 
 
@@ -331,14 +350,17 @@ def test_passwords_without_pam(user: str, here: Machine, keys: Keys, client: Get
         *(("password", case) for case in ("right", "wrong")),  # sshd asks for no new password here
     ],
 )
-def test_our_client_at_sshd(case: str, method: str, here: Machine, sshd: Server) -> None:
-    user = fresh(here, case, f"o{method[0]}")
-    screen = ours(sshd, user, f"PreferredAuthentications={method}", "NumberOfPasswordPrompts=1")
+@pytest.mark.parametrize("version", OPENSSH)
+def test_our_client_at_sshd(version: str, case: str, method: str, request: pytest.FixtureRequest) -> None:
+    names = ("here", "sshd") if version == "openssh-9.2" else ("newest", "newest_sshd")
+    where, server = (request.getfixturevalue(name) for name in names)
+    user = fresh(where, case, f"o{method[0]}")
+    screen = ours(server, user, f"PreferredAuthentications={method}", "NumberOfPasswordPrompts=1")
     questions = DIALOGUES[case] if method != "password" else [(b"password: ", DIALOGUES[case][0][1])]
     shown = shown_by(screen, questions)
     assert ("777" in shown) is (case != "wrong")
     if case == "stale":
-        assert int(here.shadow(user)[2]) > 0
+        assert int(where.shadow(user)[2]) > 0
 
 
 def test_the_number_of_prompts_is_the_users_to_say(here: Machine, sshd: Server) -> None:
