@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ..config.client_keywords import valid_host
 from ..config.parse import Line, parse_option
 from ..config.ssh_config import ClientOptions, Facts, option, read
 from ..errors import ConfigError, UsageError
@@ -317,6 +318,8 @@ def _destination(said: Invocation, text: str) -> str:
         said.lines.append(option("Port", number))
     if not host or host.startswith("-") or not host.isprintable() or " " in host or (at and not user):
         raise UsageError(f"'{visible(text)}' names no host")
+    if not valid_host(host):  # CVE-2023-51385: it may end in a ProxyCommand
+        raise UsageError(f"'{visible(text)}': hostname contains invalid characters")
     return host
 
 

@@ -38,6 +38,8 @@ __all__ = [
 
 USER_FILE: Final = "~/.ssh/config"
 SYSTEM_FILE: Final = "/etc/ssh/ssh_config"
+MAX_TAKEN: Final = 4096
+"""Most times that files are gone through for one host; one that is included again is not read again."""
 USER_KNOWN_HOSTS: Final = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 
 
@@ -144,7 +146,7 @@ class Reading:
         self.obey = True
         self.final = False
         self.wants_final = False
-        self._count = 0
+        self._count = self._taken = 0
         self._block: Line | None = None
         """The Host or Match line above, of this file or of the one that includes it."""
         self._contents: dict[str, list[Line | ConfigError]] = {}
@@ -184,6 +186,9 @@ class Reading:
             lines = self._contents[path] = list(parse_lines(data, path))
         if not self.final:
             self.told.append(("config_file", {"path": path}))
+        self._taken += 1
+        if self._taken > MAX_TAKEN:
+            raise ConfigError(f"{visible(path)}: files were included {MAX_TAKEN} times")
         self._tell("file", Line("", (), path, 0), text="again" if self.final else "")
         self._take(lines, path, place)
         return None
