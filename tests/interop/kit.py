@@ -30,7 +30,7 @@ USER_KEYS = ("ed25519", "rsa", "ecdsa", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp
 LACKS = {
     "openssh-9.2": {
         "mlkem768x25519-sha256", "mlkem768nistp256-sha256", "mlkem1024nistp384-sha384",
-        "webauthn-sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
+        "webauthn-sk-ecdsa-sha2-nistp256-cert-v01@openssh.com", "ssh-mldsa44-ed25519",
     },
     "openssh-10.6": {"mlkem1024nistp384-sha384"},
 }  # fmt: skip

@@ -73,7 +73,10 @@ class Login:
         self._failure = 0
         self._asking = False
         """The first request has no answer yet."""
-        self._banner = False
+        self._banner = 0
+        """Length of the first answer, where it was too long for a failure."""
+        self._banner_alone = False
+        """Whether the client went on after that, without a failure."""
         self._ext_info = 0
         """Length of what the server sent before the client did: EXT_INFO."""
         self._turn: list[int] = []
@@ -88,6 +91,7 @@ class Login:
         if self._turn and not self._accepted:  # the acceptance was in one segment with EXT_INFO
             self._accepted = self._accept
         self._asking = not self._failure
+        self._banner_alone = bool(self._banner) and self._asking
         self._turn.clear()
 
     def server(self, sizes: Sequence[int], time: float, frames: tuple[int, int]) -> None:
@@ -113,27 +117,31 @@ class Login:
         if size in self._success:
             self._decided(size, time, frames)
         elif self._asking:  # the last answer of the first turn counts: EXT_INFO may stand before it
-            self._first(size)
+            if self._first(size):
+                self._failed(size, time, frames)
         elif size == self._failure:
             self._failed(size, time, frames)
-        elif self._is_rest(size):
+        elif self._is_rest(size, self._failure):
             self._failure = size
             self._failed(size, time, frames)
 
-    def _is_rest(self, size: int) -> bool:
-        """Whether the first answer was a failure of this `size` and an EXT_INFO, in one segment.
+    def _is_rest(self, size: int, whole: int) -> bool:
+        """Whether the first answer, `whole`, was a failure of this `size` and an EXT_INFO, in one segment.
 
         What OpenSSH tells in the second EXT_INFO is what it told in the first but for two extensions.
         """
-        less = self._ext_info - (self._failure - size)
+        less = self._ext_info - (whole - size)
         return bool(self._ext_info) and size >= self._shortest and LEFT_OUT[0] <= less <= LEFT_OUT[1]
 
-    def _first(self, size: int) -> None:
-        """The first answer to a request: the failure that names the methods, unless it is something else."""
+    def _first(self, size: int) -> bool:
+        """The first answer to a request: the failure that names the methods, unless it is something else.
+        True where it turns out to be the second: what looked like a banner had the first one in it."""
         if not self._banner and size - self._accepted > BANNER:
-            self._banner = True
+            self._banner = size
         elif size >= self._shortest:
             self._failure = size
+            return self._banner_alone and self._is_rest(size, self._banner)
+        return False
 
     def _decided(self, size: int, time: float, frames: tuple[int, int]) -> None:
         self.attempts += 1
