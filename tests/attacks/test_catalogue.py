@@ -26,7 +26,7 @@ def test_every_row_is_there() -> None:
         "B": range(1, 21),
         "C": range(1, 8),
         "D": (1, 2, 3, 8, 9, 10),
-        "G": (1, 2, 3, 4, 7, 8, 9),
+        "G": range(1, 10),
         "H": range(1, 6),
         "K": range(1, 6),
         "P": range(1, 7),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -224,3 +225,17 @@ def test_passphrases_come_from_a_pipe_or_from_askpass(commands: Commands, ssh_ke
         assert theirs(ssh_keygen, "-y", "-P", "word", "-f", name, cwd=commands.home) == public
         done = commands.run("keygen", "-y", "-f", name, environment=asked)
         assert done.stdout.decode() == public
+
+
+def test_a_link_stays_one_and_a_file_its_owner_s(commands: Commands) -> None:
+    assert commands.run("keygen", "-q", "-f", "real", "-N", "").returncode == 0
+    link = commands.home / "link"
+    link.symlink_to("real")
+    if os.geteuid() == 0:
+        os.chown(commands.home / "real", 12345, 12345)
+    before = (commands.home / "real").stat()
+    assert commands.run("keygen", "-p", "-f", "link", "-N", "x", "-a", "1").returncode == 0
+    after = (commands.home / "real").stat()
+    assert link.is_symlink()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert after.st_ino != before.st_ino

@@ -153,6 +153,7 @@ def write(path: Path, data: bytes, failed: str) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int, failed: str) -> None:
+    path = path.resolve()  # a symbolic link stays one
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -161,12 +162,21 @@ def _write(path: Path, data: bytes, mode: int, failed: str) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            _keep_owner(path, draft)
             draft.replace(path)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise ConfigError(f"{failed}: {error.strerror}") from None
+
+
+def _keep_owner(path: Path, draft: Path) -> None:
+    """Whose file is replaced, theirs is the new one: root changes keys of others as well."""
+    with suppress(FileNotFoundError, PermissionError, AttributeError):
+        was = path.stat()
+        if (was.st_uid, was.st_gid) != (draft.stat().st_uid, draft.stat().st_gid):
+            os.chown(draft, was.st_uid, was.st_gid)
 
 
 # ---- asking

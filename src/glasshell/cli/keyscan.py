@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..crypto.signatures import PublicKey, certified_name
+from ..crypto.signatures import CERTIFIED, PublicKey, certified_name
 from ..errors import (
     CannotConnect,
     ConfigError,
@@ -39,6 +39,7 @@ TYPES: Final = {
     "ed25519": ("ssh-ed25519",),
     "ecdsa-sk": ("sk-ecdsa-sha2-nistp256@openssh.com",),
     "ed25519-sk": ("sk-ssh-ed25519@openssh.com",),
+    "mldsa44-ed25519": ("ssh-mldsa44-ed25519",),
 }
 """What -t takes -> the host key algorithms that are asked for, one connection each."""
 
@@ -226,7 +227,11 @@ async def _look(wanted: Wanted, addresses: str, names: str, kind: str) -> None:
     """The first of the addresses that answers shows its key."""
     from ..aio.scan import Looking
 
-    algorithms = tuple(map(certified_name, TYPES[kind])) if wanted.certificates else TYPES[kind]
+    algorithms = TYPES[kind]
+    if wanted.certificates:
+        algorithms = tuple(map(certified_name, algorithms))
+        if not any(name in CERTIFIED for name in algorithms):
+            return  # there are none of that type
     for address in filter(None, addresses.split(",")):
         looking = Looking(address, wanted.port, wanted.seconds, wanted.family)
         try:
