@@ -34,7 +34,6 @@ class GssapiWay(Way):
     def __init__(self, gate: AccountGatekeeper) -> None:
         super().__init__(gate)
         self._acceptor: Acceptor | None = None
-        self._passed = False
         self._stored = ""
         """The file of the tickets that the client has handed on."""
 
@@ -78,14 +77,13 @@ class GssapiWay(Way):
             self.gate.note("info", f"{name} may not log in as {visible(who.user)} (krb5_kuserok)")
             return None
         self.gate.note("info", f"Authorized to {visible(who.user)}, krb5 principal {name} (krb5_kuserok)")
-        self._passed = True
-        return Passed(shown=name)
+        return Passed(shown=name, keep=self)
 
     def environment(self, account: Account) -> dict[str, str]:
         """KRB5CCNAME, where the client has handed tickets on; they are stored when first asked for, in a file
         that is the account's alone."""
         acceptor = self._acceptor
-        if self._passed and acceptor is not None and acceptor.has_delegated and not self._stored:
+        if acceptor is not None and acceptor.has_delegated and not self._stored:
             self._store(acceptor, account)
         return {"KRB5CCNAME": f"FILE:{self._stored}"} if self._stored else {}
 

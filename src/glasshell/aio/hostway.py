@@ -81,7 +81,8 @@ class HostWay(Way):
     def _admitted(self, who: Candidate, account: Account, name: str, address: str, client_user: str) -> bool:
         if account.uid != 0:  # of root only root's own file decides
             for file in EQUIVALENT:
-                if self._admits(f"{self.etc}/{file}", account, name, address, client_user, system=True):
+                place = f"{self.etc}/{file}"
+                if self._admits(place, account, name, address, client_user, strict=False, system=True):
                     return True
         ignored = who.options.ignore_rhosts
         if ignored == "yes":
@@ -95,20 +96,23 @@ class HostWay(Way):
             self._refuse(account, objection)
             return False
         names = (".shosts",) if ignored == "shosts-only" else (".shosts", ".rhosts")
+        strict = who.options.strict_modes
         return any(
-            self._admits(f"{account.home}/{file}", account, name, address, client_user) for file in names
+            self._admits(f"{account.home}/{file}", account, name, address, client_user, strict=strict)
+            for file in names
         )
 
     def _admits(
-        self, path: str, account: Account, name: str, address: str, client_user: str, *, system: bool = False
-    ) -> bool:
+        self, path: str, account: Account, name: str, address: str, client_user: str, *, strict: bool,
+        system: bool = False,
+    ) -> bool:  # fmt: skip
         try:
             if system:
                 data = read_regular(path)
             else:
                 with as_account(account):
                     data = read_regular(path)
-                    if self.gate.options.strict_modes and (objection := mode_objection(path, account)):
+                    if strict and (objection := mode_objection(path, account)):
                         self._refuse(account, objection)
                         return False
         except OSError:

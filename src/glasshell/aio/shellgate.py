@@ -326,11 +326,12 @@ class AccountGatekeeper(Gatekeeper):
         account = self.account(login)
         return account.uid, account.gid
 
-    def environment(self, account: Account) -> dict[str, str]:
-        """What the ways of this login add to the environment of its programs."""
+    def environment(self, login: LoggedIn) -> dict[str, str]:
+        """What the steps of this login, and of no other, add to the environment of its programs."""
         added: dict[str, str] = {}
-        for way in self._ways.values():
-            added |= way.environment(account)
+        for way in (_admission(grant).keep for grant in login.grants):
+            if isinstance(way, Way):
+                added |= way.environment(self.account(login))
         return added
 
     def account(self, login: LoggedIn) -> Account:

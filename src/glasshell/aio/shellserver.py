@@ -70,7 +70,7 @@ class _Program:
         self._options = gate.options_of(session.login)
         self._account = account
         self._terminal = gate.take_terminal(session)
-        self._ways = gate.environment(account)
+        self._ways = gate.environment(session.login)
         self._pam = gate.pam_session()
         self._message = gate.pam_message()
         permissions = gate.permissions(session.login)

@@ -144,7 +144,7 @@ class Way:
     """What is shown at the beginning of a session on a terminal."""
 
     def environment(self, account: Account) -> dict[str, str]:
-        """What the way adds to the environment of a program that the login starts."""
+        """What a step that was passed with `keep=self` adds to the environment of the login's programs."""
         return {}
 
     def over(self) -> None:
