@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .aio.agent import Agent as Agent
     from .aio.client import Connection as Connection
     from .aio.client import connect as connect
+    from .aio.doorkeeper import Limits as Limits
     from .aio.gatekeeper import Gatekeeper as Gatekeeper
     from .aio.gatekeeper import KnownUsers as KnownUsers
     from .aio.hostchecks import HostChecks as HostChecks
@@ -39,6 +40,7 @@ _HOMES = {
     "Gatekeeper": "aio.gatekeeper",
     "HostChecks": "aio.hostchecks",
     "KnownUsers": "aio.gatekeeper",
+    "Limits": "aio.doorkeeper",
     "Policy": "policy",
     "PrivateKey": "crypto.signatures",
     "PublicKey": "crypto.signatures",
@@ -57,6 +59,7 @@ __all__ = [  # noqa: F822, RUF100
     "Gatekeeper",
     "HostChecks",
     "KnownUsers",
+    "Limits",
     "Policy",
     "PrivateKey",
     "PublicKey",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import glasshell
+from glasshell.aio.doorkeeper import Limits
 from glasshell.aio.gatekeeper import Peer
 from glasshell.aio.process import Terminal
 from glasshell.aio.session import ServerSession
@@ -296,7 +297,7 @@ def test_an_error_of_the_caller_s_own_prompt_comes_out_of_connect() -> None:
 
 def test_connections_that_wait_to_log_in_are_capped() -> None:
     async def main() -> None:
-        async with serving(max_startups=2) as server:
+        async with serving(limits=Limits(begin=2, full=2, penalties={})) as server:
             async with connecting(server.port) as one, connecting(server.port) as two:
                 assert (await one.run("exit 0")).ok
                 assert (await two.run("exit 0")).ok

@@ -145,6 +145,7 @@ async def measured(question: Any) -> object:
 async def serve_ours(_: list[str]) -> None:
     """glasshell's server; the handler says one word."""
     import glasshell
+    from glasshell.aio.doorkeeper import Limits
     from glasshell.policy import Policy
 
     async def handler(session: Any) -> int:
@@ -155,7 +156,7 @@ async def serve_ours(_: list[str]) -> None:
     policy = Policy.server(keepalive_interval=0.0, login_grace=600.0)
     async with glasshell.serve(
         "127.0.0.1", 0, host_keys=[_key(1)], gatekeeper=glasshell.KnownUsers(keys=keys), handler=handler,
-        policy=policy, max_startups=10_000, backlog=1000,
+        policy=policy, limits=Limits(begin=10_000, full=10_000, penalties={}), backlog=1000,
     ) as server:  # fmt: skip
         await converse({"port": server.port}, measured)
 

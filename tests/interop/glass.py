@@ -44,6 +44,7 @@ class GlassServer(Daemon):
             "Subsystem sftp internal-sftp",
             "PrintMotd no",
             "PasswordAuthentication no",
+            "PerSourcePenalties no",  # whoever fails here does so from one address
         ]
         config = self._file("sshd_config", "\n".join(text))
         settings = [f"{name}={value}" for name, value in environment().items()]

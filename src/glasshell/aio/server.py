@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..crypto.signatures import PrivateKey
-from ..errors import CannotConnect, ChannelOpenFailed, SSHError, UsageError
+from ..errors import CannotConnect, ChannelOpenFailed, DeadlineExceeded, SSHError, UsageError
 from ..events import (
     Authenticated,
     ChannelOffered,
@@ -62,6 +62,7 @@ from ..policy import Policy
 from ..protocol import ServerProtocol
 from ..system.cpu import has_aes
 from ..wire import string
+from .doorkeeper import Doorkeeper, Limits, Refusal
 from .endpoint import Endpoint
 from .gatekeeper import Gatekeeper, LoggedIn, Peer
 from .recorder import new_hub
@@ -90,6 +91,9 @@ class ServerConnection(Endpoint):
     """The socket by which its programs reach the client's agent, once one has asked for that."""
 
     core: ServerProtocol
+
+    offence = "noauth"
+    """What its end costs its address while nobody has logged in."""
 
     def __init__(self, server: Server, peer: Peer) -> None:
         self.server = server
@@ -142,6 +146,8 @@ class ServerConnection(Endpoint):
 
     def on_over(self) -> None:
         self._relays = None
+        if isinstance(self.error, DeadlineExceeded):
+            self.offence = "grace-exceeded"
         self.server.left(self)
         # Its frames hold what the peer sent last, in a circle that the collector is slow to find: a stranger
         # could fill memory with connections that are over.
@@ -154,7 +160,10 @@ class ServerConnection(Endpoint):
     def _judge(self, question: Question) -> None:
         async def verdict() -> Verdict | Prompts:
             given = await self._asked(question)
-            return Verdict(given) if isinstance(given, bool) else given
+            answer = Verdict(given) if isinstance(given, bool) else given
+            if isinstance(answer, Verdict) and not (answer.accepted or isinstance(question, NoneOffered)):
+                self.offence = "authfail" if answer.valid else "invaliduser"
+            return answer
 
         self.answer_later(question, verdict, Verdict(False))
 
@@ -247,6 +256,7 @@ class ServerConnection(Endpoint):
 
 
 OnConnection: TypeAlias = Callable[[ServerConnection], None]
+OnRefused: TypeAlias = Callable[[Peer, str], None]
 
 
 class _Door(asyncio.Protocol):
@@ -259,8 +269,10 @@ class _Door(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)  # another loop's is of no class of asyncio's
         peer = _peer_of(transport)
         connection = self._server.entered(peer)
-        if connection is None:
-            transport.abort()
+        if isinstance(connection, Refusal):
+            if connection.told:
+                transport.write(f"{connection.told}\r\n".encode())
+            transport.close()
             return
         transport.set_protocol(connection.link)
         connection.link.connection_made(transport)
@@ -280,8 +292,9 @@ class Server:
 
     def __init__(
         self, *, host_keys: Sequence[PrivateKey], gatekeeper: Gatekeeper, handler: Handler | None,
-        subsystems: Mapping[str, Handler], policy: Policy, sinks: Sinks, max_startups: int,
-        on_login: OnConnection | None, on_close: OnConnection | None, certificates: Sequence[AnyKey] = (),
+        subsystems: Mapping[str, Handler], policy: Policy, sinks: Sinks, limits: Limits,
+        on_login: OnConnection | None, on_close: OnConnection | None, on_refused: OnRefused | None = None,
+        certificates: Sequence[AnyKey] = (),
     ) -> None:  # fmt: skip
         if not host_keys:
             raise UsageError("a server needs a host key")
@@ -295,13 +308,13 @@ class Server:
         self.subsystems = subsystems
         self.policy = policy
         self.sinks = sinks
-        self.max_startups = max_startups
+        self.doorkeeper = Doorkeeper(limits)
         self.connections: set[ServerConnection] = set()
         self.refused = 0
-        """How many connections were shut because too many were waiting to log in."""
-        self._waiting: set[ServerConnection] = set()
+        """How many connections were turned away at the door."""
         self._on_login = on_login
         self._on_close = on_close
+        self._on_refused = on_refused
         self._listeners: list[asyncio.Server] = []
         self._closed = asyncio.Event()
         self._numbers = itertools.count(1)
@@ -360,26 +373,33 @@ class Server:
         """The number of the next connection."""
         return next(self._numbers)
 
-    def entered(self, peer: Peer) -> ServerConnection | None:
-        """A new connection, or None: too many are waiting to log in."""
-        if len(self._waiting) >= self.max_startups or self._closed.is_set():
+    def entered(self, peer: Peer) -> ServerConnection | Refusal:
+        """A new connection, or why there is none."""
+        refusal = self.doorkeeper.admit(peer.address, asyncio.get_running_loop().time())
+        if refusal is not None or self._closed.is_set():
             self.refused += 1
-            return None
+            refusal = refusal or Refusal("the server is closing", "")
+            if self._on_refused is not None:
+                self._on_refused(peer, refusal.reason)
+            return refusal
         connection = ServerConnection(self, peer)
         self.connections.add(connection)
-        self._waiting.add(connection)
         return connection
 
     def logged_in(self, connection: ServerConnection) -> None:
         """Somebody has logged in."""
-        self._waiting.discard(connection)
+        self.doorkeeper.left(connection.peer.address)
         if self._on_login is not None:
             self._on_login(connection)
 
     def left(self, connection: ServerConnection) -> None:
         """A connection is over."""
-        self._waiting.discard(connection)
         self.connections.discard(connection)
+        if connection.login is None:
+            address, now = connection.peer.address, asyncio.get_running_loop().time()
+            self.doorkeeper.left(address)
+            if not self._closed.is_set():
+                self.doorkeeper.penalise(address, connection.offence, now)
         if self._on_close is not None:
             self._on_close(connection)
 
@@ -425,8 +445,9 @@ class Serving:
 def serve(
     host: str = "", port: int = 22, *, host_keys: Sequence[PrivateKey], gatekeeper: Gatekeeper,
     handler: Handler | None = None, subsystems: Mapping[str, Handler] | None = None,
-    policy: Policy | None = None, sinks: Sinks = lambda peer: (), max_startups: int = 100,
+    policy: Policy | None = None, sinks: Sinks = lambda peer: (), limits: Limits | None = None,
     on_login: OnConnection | None = None, on_close: OnConnection | None = None,
+    on_refused: OnRefused | None = None,
     sock: socket.socket | None = None, listen: bool = True, backlog: int = 128,
     status: bool | str | Path = False, workers: int = 0, certificates: Sequence[AnyKey] = (),
 ) -> Serving:  # fmt: skip
@@ -434,11 +455,13 @@ def serve(
 
     `gatekeeper` decides about logins and forwardings. `handler` runs shells and commands, `subsystems` the
     subsystems by name; each is a coroutine function that takes a ServerSession and returns the exit status.
-    What is not given is refused. `certificates` are those of the host keys. At most `max_startups`
-    connections may wait to log in, each for `Policy.login_grace` seconds; more are shut at once.
+    What is not given is refused. `certificates` are those of the host keys. `limits` say how many
+    connections may wait to log in, each for `Policy.login_grace` seconds, and what an address pays that fails
+    to: those of sshd where nothing is given.
 
     `sinks(peer)` are those that hear the records of a new connection. `on_login` and `on_close` are called
-    with the connection; its `error` says why it ended. `sock` is a listening socket to take; without
+    with the connection; its `error` says why it ended; `on_refused` with the two ends of one that was turned
+    away, and why. `sock` is a listening socket to take; without
     `listen` there is none, and connections come by `Server.adopt`. Raises CannotConnect.
 
     `status` offers what `glasshell top` reads: a Unix socket at the usual place (True) or at a path of its
@@ -454,8 +477,8 @@ def serve(
         return Server(
             host_keys=host_keys, gatekeeper=gatekeeper, handler=handler, subsystems=subsystems or {},
             policy=policy or Policy.server().for_processor(aes=has_aes()),
-            sinks=sinks, max_startups=max_startups, on_login=on_login, on_close=on_close,
-            certificates=certificates,
+            sinks=sinks, limits=limits or Limits(), on_login=on_login, on_close=on_close,
+            on_refused=on_refused, certificates=certificates,
         )  # fmt: skip
 
     async def offer(server: Server, place: Path | None) -> Server:

@@ -2,7 +2,7 @@
 
 A worker is a fork of the process that serves, with a loop of its own. It ends in order when it is told to
 (SIGTERM) and when its parent is gone; one that dies is replaced. Nothing is shared between workers: limits
-such as `max_startups`, status sockets and metrics are each worker's own.
+such as `limits`, status sockets and metrics are each worker's own.
 """
 
 from __future__ import annotations

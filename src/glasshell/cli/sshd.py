@@ -57,6 +57,7 @@ USER_PORT: Final = 2222
 MAX_BANNER: Final = 64 * 1024
 """Bytes of a banner that clients take: what our own takes."""
 BACKLOG: Final = 128
+QUIET_SECONDS: Final = 60.0
 MAX_WORKERS: Final = 256
 
 _QUIET: Final = ("QUIET", "FATAL")
@@ -236,6 +237,7 @@ class _Daemon:
         self.hub = self._new_hub()
         self.asked = wanted(arguments.views)
         self.folders: list[TraceFolder] = []
+        self._told_of_refusals = 0.0
         self.files = self._files()
         self.shared = open_views(each for each in self.asked if scope(*each) is Scope.ALL)
         tell_of_secrets([*self.files, *self.shared], lambda line: self._note("info", line))
@@ -396,6 +398,7 @@ class _Daemon:
         return FATAL if self.log.debug else 0
 
     async def _server(self, on_close: Callable[[ServerConnection], None] | None = None) -> Server:
+        from ..aio.doorkeeper import limits_of
         from ..aio.server import serve
         from ..aio.shellgate import AccountGatekeeper
         from ..aio.shellserver import run_program
@@ -408,11 +411,20 @@ class _Daemon:
             ),
             handler=run_program, subsystems=dict.fromkeys(self.config.subsystems, run_program),
             policy=for_capture(self._policy(), [*self.files, *self.shared]), sinks=self._sinks,
-            max_startups=options.max_startups, on_close=on_close, listen=False,
+            limits=limits_of(options), on_close=on_close, on_refused=self._refused, listen=False,
         )  # fmt: skip
         await self._offer_status(server)
         await self.beside.start(server)
         return server
+
+    def _refused(self, peer: Peer, reason: str) -> None:
+        """Who is turned away is told once a minute: a flood must not fill the log."""
+        now = time.monotonic()
+        level = "verbose" if now < self._told_of_refusals else "info"
+        if level == "info":
+            self._told_of_refusals = now + QUIET_SECONDS
+        ends = f"[{peer.address}]:{peer.port} on [{peer.local_address}]:{peer.local_port}"
+        self._note(level, f"drop connection from {ends} {reason}")
 
     def _match(self, user: str, account: Account | None, peer: Peer) -> tuple[Policy, ServerOptions]:
         """What the Match blocks say of a login; its host is its address, unless UseDNS is yes."""

@@ -44,7 +44,6 @@ SERVER: Final[dict[str, Unbuilt]] = {
     "kerberosauthentication": Unbuilt(text="is not supported: it stays off"),
     "permittunnel": Unbuilt(text="is not supported: it stays off"),
     "permituserrc": Unbuilt(text="is not supported: it stays off"),
-    "persourcemaxstartups": Unbuilt(_NONE),
     "rdomain": Unbuilt(_NONE),
     "unusedconnectiontimeout": Unbuilt(_NONE),
     "x11forwarding": Unbuilt(text="is not supported: it stays off"),
