@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from glasshell.crypto.signatures import PrivateKey, PublicKey
 from glasshell.errors import KeyFormatError, UsageError
 from glasshell.keys.allowed_signers import AllowedSigners
+from glasshell.keys.certificate import Certificate, sign_certificate
 from glasshell.keys.public import dump_public_key, load_public_key
 from glasshell.keys.sshsig import FileSignature, hasher, sign
 from glasshell.keys.times import parse_time
@@ -202,6 +204,36 @@ def test_principals() -> None:
 
 def test_a_key_is_no_authority_and_an_authority_no_key() -> None:
     assert not file(line("cert-authority")).check(KEY.public, "a@x", "file", NOW).principals
+
+
+def certified(authority: PrivateKey = OTHER, **changes: Any) -> Certificate:
+    facts: dict[str, Any] = {"kind": "user", "key_id": "x", "principals": ("a@x", "b@x"), **changes}
+    return sign_certificate(KEY.public, authority, **facts)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "good"),
+    [
+        (certified(), True),
+        (certified(KEY), False),
+        (certified(kind="host"), False),
+        (certified(principals=("c@x",)), False),
+        (certified(principals=()), False),
+        (certified(valid_before=NOW - 1), False),
+        (certified(valid_after=NOW + 1), False),
+        (certified(critical={"unknown@x": ""}), False),
+    ],
+    ids=["good", "authority", "host", "principal", "nobody", "expired", "early", "critical"],
+)
+def test_certificates_count_where_their_authority_may_and_they_hold(
+    certificate: Certificate, good: bool
+) -> None:
+    signers = file(line("cert-authority", "*@x", OTHER.public))
+    assert bool(signers.check(certificate, "a@x", "file", NOW).principals) is good
+    found = signers.find(certificate, NOW).principals
+    assert found == (certificate.principals if good or certificate.principals == ("c@x",) else ())
+    plain = file(line("", "*@x", OTHER.public), line("", "*@x", KEY.public))
+    assert not plain.check(certificate, "a@x", "file", NOW).principals  # a certificate is not its key
 
 
 def test_a_bad_line_is_named_and_the_next_one_counts() -> None:
