@@ -25,6 +25,13 @@ settings.register_profile(
 settings.load_profile("default")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """A test is not named after what it is given where that may be a key, made anew in each process: those
+    that share the work have to know the tests by the same names."""
+    text = val.decode("latin-1") if isinstance(val, bytes) else val
+    return argname if isinstance(text, str) and (len(text) > 60 or not text.isprintable()) else None
+
+
 @pytest.fixture(autouse=True)
 def _strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     """To every test all servers are new, and nothing is left in the home of who runs it."""
