@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from ..errors import CryptoError, KeyFormatError, MalformedMessage, UsageError
 from ..values import field, slotted
 from ..wire import Reader, mpint, string, uint32
+from .edwards import ORDER, check_point, check_root
 from .handles import COMPOSITE_PUBLIC, COMPOSITE_SIGNATURE, CompositeKey, CompositePublic, SecurityKey
 
 __all__ = [
@@ -88,35 +89,6 @@ class _Scheme(Generic[Pub, Priv]):
         raise NotImplementedError
 
 
-# Ed25519: RFC 8032 §5.1 names the constants of the curve -x² + y² = 1 + d·x²·y² over the field of p.
-_P: Final = 2**255 - 19
-_L: Final = 2**252 + 27742317777372353535851937790883648493
-_D: Final = -121665 * pow(121666, -1, _P) % _P
-_ORDER_8: Final = int.from_bytes(
-    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
-)
-_SMALL_ORDER: Final = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
-"""The y of the eight points whose order divides 8; the sign of x does not matter."""
-
-
-def _check_point(raw: bytes) -> None:
-    """RFC 8032 §5.1.3, canonical; and no point of small order: such a key verifies signatures nobody made."""
-    y = int.from_bytes(raw, "little") & (1 << 255) - 1
-    if y >= _P:
-        raise KeyFormatError("an Ed25519 point that is not in its canonical form", clause="RFC 8032 5.1.3")
-    if y in _SMALL_ORDER:
-        raise KeyFormatError("an Ed25519 point of small order", clause="RFC 8032 5.1.7")
-
-
-def _check_root(raw: bytes) -> None:
-    """That there is an x to this y: what costs most of all checks, and what every verification finds out."""
-    y = int.from_bytes(raw, "little") & (1 << 255) - 1
-    # x² = u/v has a root exactly where u·v is a square (Euler's criterion).
-    u, v = y * y - 1, _D * y * y + 1
-    if pow(u * v, (_P - 1) // 2, _P) != 1:
-        raise KeyFormatError("bytes that are no point of Ed25519", clause="RFC 8032 5.1.3")
-
-
 class _Ed25519(_Scheme[ed25519.Ed25519PublicKey, ed25519.Ed25519PrivateKey]):
     """RFC 8709."""
 
@@ -128,18 +100,18 @@ class _Ed25519(_Scheme[ed25519.Ed25519PublicKey, ed25519.Ed25519PrivateKey]):
         raw = reader.string()
         if len(raw) != 32:
             raise KeyFormatError(f"an Ed25519 key of {len(raw)} bytes; it has 32", clause="RFC 8709 4")
-        _check_point(raw)
+        check_point(raw)
         return ed25519.Ed25519PublicKey.from_public_bytes(raw), 256
 
     def prove(self, public: ed25519.Ed25519PublicKey) -> None:
-        _check_root(public.public_bytes_raw())
+        check_root(public.public_bytes_raw())
 
     def encode(self, public: ed25519.Ed25519PublicKey) -> bytes:
         return string(public.public_bytes_raw())
 
     def verify(self, public: ed25519.Ed25519PublicKey, algorithm: str, signature: bytes, data: bytes) -> None:
         # S below the group order, or anybody could derive a second signature (RFC 8032 §5.1.7).
-        if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= _L:
+        if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= ORDER:
             raise InvalidSignature
         public.verify(signature, data)
 
@@ -348,17 +320,17 @@ class _Composite(_Scheme[CompositePublic, CompositeKey]):
         raw = reader.string()
         if len(raw) != COMPOSITE_PUBLIC:
             raise KeyFormatError(f"a {self.label} key of {len(raw)} bytes; it has {COMPOSITE_PUBLIC}")
-        _check_point(raw[-32:])
+        check_point(raw[-32:])
         return CompositePublic(raw), 512
 
     def prove(self, public: CompositePublic) -> None:
-        _check_root(public.raw[-32:])
+        check_root(public.raw[-32:])
 
     def encode(self, public: CompositePublic) -> bytes:
         return string(public.raw)
 
     def verify(self, public: CompositePublic, algorithm: str, signature: bytes, data: bytes) -> None:
-        if len(signature) != COMPOSITE_SIGNATURE or int.from_bytes(signature[-32:], "little") >= _L:
+        if len(signature) != COMPOSITE_SIGNATURE or int.from_bytes(signature[-32:], "little") >= ORDER:
             raise InvalidSignature
         public.verify(signature, data)
 
