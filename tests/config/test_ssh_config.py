@@ -302,6 +302,13 @@ def test_flags_are_lines_too() -> None:
     assert found.local_forwards == (Forward(None, 1, "h", 2),)
 
 
+def test_a_version_addendum_goes_over_the_wire() -> None:
+    assert config("VersionAddendum made by %u # x").policy().software == "glasshell_0.1 made by ada"
+    assert config("VersionAddendum none").policy().software == "glasshell_0.1"
+    with pytest.raises(ConfigError, match="printable ASCII of at most 128"):
+        config("VersionAddendum ${LONG}", LONG="x" * 200)
+
+
 # ---- named profiles
 
 

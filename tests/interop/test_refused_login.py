@@ -53,6 +53,24 @@ def test_each_identity_with_its_place_and_answer(
     assert re.search(rf"the server would still take: {left}\r?\n", told)
 
 
+def test_a_local_command_runs_when_the_login_is_done(keys: Keys, start: Start, tmp_path: Path) -> None:
+    user, out = keys.user(), tmp_path / "out"
+    server = start(OpenSSHServer("10.6", keys))
+    port = server.target.port
+    for permitted in ("no", "yes"):
+        config = written(
+            tmp_path, keys, port, f"IdentityFile {user.private}", f"PermitLocalCommand {permitted}",
+            f"LocalCommand echo '%h' \"%r %p %T %%\" > {out}", f"User {server.target.user}",
+        )  # fmt: skip
+        words = ["ssh", "-F", str(config), "-p", str(port), "127.0.0.1", f"test -e {out} && echo there"]
+        done = subprocess.run(
+            [sys.executable, "-m", "glasshell", *words], capture_output=True, timeout=60, check=False
+        )
+        assert done.stderr == b""
+        assert out.exists() is (permitted == "yes")
+    assert out.read_text() == f"127.0.0.1 {server.target.user} {port} NONE %\n"
+
+
 def test_what_an_agent_had_is_the_agents(keys: Keys, start: Start, tmp_path: Path) -> None:
     server = start(OpenSSHServer("10.6", keys))
     stranger = keys.stranger("ecdsa")

@@ -437,6 +437,10 @@ class Client:
         forwards = Forwards(connection, options, lambda text: self._note("info", text))
         if not options.clear_all_forwardings:
             await forwards.request()
+        if options.permit_local_command:
+            from .localcommand import run_local_command
+
+            await run_local_command(options, self._note)
         if not shares(options):
             return await self._attend(connection)
         from .master import MasterSocket

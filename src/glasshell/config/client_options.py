@@ -238,6 +238,8 @@ class ClientOptions:
         policy = Policy.client(
             allow_terrapin=self.allow_terrapin, refuse_trivial=self.refuse_trivial_auth, login_grace=0
         )
+        if self.version_addendum:
+            policy = policy.but(software=f"{policy.software} {self.version_addendum}")
         return (policy.profiled(self.profile) if self.profile else policy).but(**changes)
 
 

@@ -308,6 +308,13 @@ def _timeouts(line: Line) -> tuple[str, ...]:
     return words
 
 
+def checked_addendum(text: str) -> str:
+    """What may stand behind the program's name in its identification (RFC 4253 §4.2). Raises ConfigError."""
+    if not (text.isascii() and text.isprintable()) or len(text) > 128:
+        raise ConfigError("a VersionAddendum is printable ASCII of at most 128 characters")
+    return text
+
+
 def spaced(words: Sequence[str]) -> str:
     """Words in one line; `none` where there are none."""
     return " ".join(words) or "none"

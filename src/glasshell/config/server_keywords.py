@@ -33,6 +33,7 @@ from .forms import (
     WORDS,
     Form,
     algorithms,
+    checked_addendum,
     choice,
     exact_seconds,
     flag,
@@ -284,10 +285,7 @@ def _any_place(words: Sequence[str]) -> str:
 
 def _addendum(line: Line) -> str:
     text = line.rest.partition("#")[0].strip()
-    text = "" if text.lower() == "none" else text
-    if not (text.isascii() and text.isprintable()) or len(text) > 128:
-        raise ConfigError("a VersionAddendum is printable ASCII of at most 128 characters")
-    return text
+    return "" if text.lower() == "none" else checked_addendum(text)
 
 
 def _service(line: Line) -> str:

@@ -27,7 +27,7 @@ from .client_keywords import (
     valid_user,
 )
 from .client_options import ClientOptions, Forward, Told
-from .forms import UNSET, unknown_algorithms
+from .forms import UNSET, checked_addendum, unknown_algorithms
 from .parse import COMMAND_LINE, MAX_DEPTH, MAX_FILES, Find, Line, Read, parse_lines
 from .tokens import connection_hash, environment, expand, percent, tilde
 
@@ -509,7 +509,8 @@ def _finish(reading: Reading) -> ClientOptions:
         "identity_files": paths, "certificate_file": paths, "user_known_hosts": paths,
         "revoked_host_keys": paths, "identity_agent": path, "control_path": path,
         "forward_agent": lambda value: path(value) if isinstance(value, str) else value,
-        "version_addendum": text, "remote_command": lambda value: percent(value, tokens),
+        "version_addendum": lambda value: checked_addendum(text(value)),
+        "remote_command": lambda value: percent(value, tokens),
         "set_env": lambda pairs: tuple((name, text(value)) for name, value in pairs),
         "local_forwards": forwards, "remote_forwards": forwards, "send_env": _without_removed,
     }  # fmt: skip

@@ -27,10 +27,8 @@ CLIENT: Final[dict[str, Unbuilt]] = {
     "channeltimeout": Unbuilt(_NONE),
     "enableescapecommandline": Unbuilt(),
     "forwardx11": Unbuilt(),
-    "localcommand": Unbuilt(_NONE),
     "pkcs11provider": Unbuilt(_NONE),
     "tunnel": Unbuilt(("false",)),
-    "versionaddendum": Unbuilt(_NONE),
 }
 """Keywords of ssh_config."""
 
