@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from . import errors as errors
     from .aio.agent import Agent as Agent
     from .aio.client import Connection as Connection
-    from .aio.client import connect as connect
+    from .aio.connecting import connect as connect
     from .aio.doorkeeper import Limits as Limits
     from .aio.gatekeeper import Gatekeeper as Gatekeeper
     from .aio.gatekeeper import KnownUsers as KnownUsers
@@ -47,7 +47,7 @@ _HOMES = {
     "SSHError": "errors",
     "Server": "aio.server",
     "Terminal": "aio.process",
-    "connect": "aio.client",
+    "connect": "aio.connecting",
     "errors": "errors",
     "serve": "aio.server",
 }

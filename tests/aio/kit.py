@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from glasshell.aio.client import Connecting, connect
+from glasshell.aio.connecting import Connecting, connect
 from glasshell.aio.doorkeeper import Limits
 from glasshell.aio.gatekeeper import KnownUsers, LoggedIn
 from glasshell.aio.server import Serving, serve
@@ -91,7 +91,7 @@ async def program(session: ServerSession) -> int:
 def serving(**changes: Any) -> Serving:
     """A server on a free port of the loopback interface."""
     settings: dict[str, Any] = {"host_keys": [HOST_KEY], "gatekeeper": Users(), "handler": program}
-    settings["limits"] = Limits(penalties={})  # whoever fails here does so from one address
+    settings["limits"] = Limits(begin=100, penalties={})  # whoever fails here does so from one address
     return serve("127.0.0.1", 0, **{**settings, **changes})
 
 

@@ -18,7 +18,7 @@ from glasshell.agent.keyring import Keyring
 from glasshell.aio.agent import Agent
 from glasshell.aio.agentserver import AgentServer
 from glasshell.aio.askpass import Notice
-from glasshell.aio.client import Connecting, connect
+from glasshell.aio.connecting import Connecting, connect
 from glasshell.aio.gatekeeper import LoggedIn
 from glasshell.aio.server import serve
 from glasshell.aio.session import ServerSession

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import glasshell
-from glasshell.aio.client import Connecting
+from glasshell.aio.connecting import Connecting
 from glasshell.aio.gatekeeper import KnownUsers
 from glasshell.aio.process import Terminal
 from glasshell.errors import AuthenticationFailed, HostKeyRefused

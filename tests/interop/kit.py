@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import glasshell
-from glasshell.aio.client import Connecting
+from glasshell.aio.connecting import Connecting
 from glasshell.crypto.registry import Kind, names
 from glasshell.keys.known_hosts import KnownHosts
 from glasshell.observe.record import Record, StateRecord

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glasshell.aio.client import Connecting
+from glasshell.aio.connecting import Connecting
 from glasshell.aio.process import Terminal
 from glasshell.errors import ChannelOpenFailed, ConnectionClosed, NegotiationFailed, RequestFailed
 from glasshell.policy import MIB, Policy

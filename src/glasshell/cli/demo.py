@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _connection(sinks: Sequence[Sink], policy: Policy) -> None:
-    from ..aio.client import connect
+    from ..aio.connecting import connect
     from ..aio.process import Terminal
     from ..aio.server import serve
     from ..aio.shellgate import AccountGatekeeper
