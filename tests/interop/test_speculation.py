@@ -83,6 +83,8 @@ def test_three_contacts(
         failed = name == "asyncssh" and contact == 1 and speculation == "yes"
         assert ("speculation_failed" in told) is failed
         assert ("speculation" in told) is (speculation == "yes")
+        if name.startswith("tinysshd") and "channel_closed" in told:
+            told = told[: told.index("channel_closed")]  # it hangs up by itself then, at times before us
         assert "error" not in told
         assert told.count("identification_sent") == 1 + failed
         found.append(0 if failed else trips(trace))
