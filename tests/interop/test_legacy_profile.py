@@ -58,6 +58,7 @@ def test_without_the_profile_it_is_refused(keys: Keys, start: Start, tmp_path: P
         done = run(written(tmp_path, keys, server, profile), server)
         assert done.returncode == 255
         assert "no matching key exchange method found" in done.stderr
+        assert "-o Profile=legacy  speaks diffie-hellman-group14-sha1: for this host only" in done.stderr
 
 
 def test_modern_has_enough_for_a_new_server(keys: Keys, start: Start, tmp_path: Path) -> None:

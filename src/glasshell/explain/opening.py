@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..crypto.registry import Kind as Row
-from ..crypto.registry import names
+from ..crypto.registry import Status, names
 from ..messages.transport import KexInit
 from .rules import Facts, Phase, Rule, When
 from .story import Story
@@ -75,6 +75,7 @@ def _no_match(
 ) -> Facts:
     built = [name for name in offered if name in names(row)]
     best = built[0] if built else ""
+    legacy = [] if built else [name for name in offered if name in names(row, Status.LEGACY)]
     grade = verdict(kind, best) if best else None
     judged = [f"{name} is {v.grade}: {v.reason}" for name in offered[:4]
               if (v := verdict(kind, name)).grade in ("weak", "broken")]  # fmt: skip
@@ -84,7 +85,8 @@ def _no_match(
         "keyword": keyword, "best": best,
         "wise": "which is sound" if grade and grade.grade == "good" else "",
         "unwise": f"though it is {grade.grade}: {grade.reason}" if grade and grade.grade != "good" else "",
-        "unbuilt": joined([n for n in offered if n not in built]) if not built else "",
+        "unbuilt": joined([n for n in offered if n not in built]) if not built and not legacy else "",
+        "legacy": joined(legacy),
         "judged": "; ".join(judged), "old": "yes" if old else "",
         "missing": wanted[0] if wanted else "",
     }  # fmt: skip
@@ -106,6 +108,7 @@ def _no_matching(kind: Kind) -> Rule:
         user=(
             "[wise]-o {keyword}=+{best}  ({wise})",
             "[unwise]-o {keyword}=+{best}  for this host only, {unwise}",
+            "[legacy]-o Profile=legacy  speaks {legacy}: for this host only, in a Host block",
             "[unbuilt]none of {unbuilt} is built here: another client may have it",
         ),
         admin=(
