@@ -86,11 +86,14 @@ def parse_any_key(key_type: str, text: str) -> AnyKey:
     return read_key(decode_blob(key_type, text))
 
 
-def parse_key(key_type: str, text: str) -> PublicKey:
-    """The key of type `key_type` whose blob is `text` in base64. Raises KeyFormatError."""
+def parse_key(key_type: str, text: str, *, prove: bool = True) -> PublicKey:
+    """The key of type `key_type` whose blob is `text` in base64; `prove` as in `PublicKey.from_blob`.
+
+    Raises KeyFormatError.
+    """
     if key_type not in KEY_TYPES:
         raise KeyFormatError(f'keys of type "{visible(key_type)}" are not supported')
-    return PublicKey.from_blob(decode_blob(key_type, text))
+    return PublicKey.from_blob(decode_blob(key_type, text), prove=prove)
 
 
 def load_public_key(text: str | bytes) -> tuple[PublicKey, str]:

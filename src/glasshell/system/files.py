@@ -162,7 +162,8 @@ def account_path(pattern: str, account: Account) -> str:
     odd = "/" in account.name or account.name in (".", "..") or "\0" in account.name
     if odd and "%u" in pattern.replace("%%", ""):
         raise ConfigError(f'the user name "{visible(account.name)}" is no name of a file')
-    return str(Path(account.home) / expand(pattern, account_tokens(account)))
+    path = expand(pattern, account_tokens(account)) if "%" in pattern else pattern
+    return path if path.startswith("/") else f"{account.home.rstrip('/')}/{path}"
 
 
 def authorized_paths(patterns: tuple[str, ...], account: Account) -> tuple[str, ...]:
