@@ -255,3 +255,10 @@ def _aliases(table: dict[str, str], known: Sequence[str]) -> bool:
 def test_other_names_lead_to_keywords() -> None:
     assert _aliases(client_keywords.ALIASES, list(client_keywords.KEYWORDS))
     assert _aliases(server_keywords.ALIASES, list(server_keywords.KEYWORDS))
+
+
+def test_whom_a_block_refuses_is_not_let_in() -> None:
+    config = server("AllowUsers ada\nMatch Address 192.0.2.0/24\n RefuseConnection yes\n")
+    away = config.at(LOGIN._replace(address="198.51.100.1"))[1]
+    assert away.user_objection("ada", ["ada"], "198.51.100.1") == ""
+    assert config.at(LOGIN)[1].user_objection("ada", ["ada"], "192.0.2.7") == "RefuseConnection is set"

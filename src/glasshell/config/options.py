@@ -180,6 +180,8 @@ class ServerOptions:
         `hostname` is the client's name, where names are looked up.
         The order is that of sshd_config(5): DenyUsers, AllowUsers, DenyGroups, AllowGroups.
         """
+        if self.refuse_connection:
+            return "RefuseConnection is set"
         if self.deny_users.matches(user, address, hostname):
             return "listed in DenyUsers"
         if self.allow_users and not self.allow_users.matches(user, address, hostname):

@@ -35,7 +35,6 @@ CLIENT: Final[dict[str, Unbuilt]] = {
 SERVER: Final[dict[str, Unbuilt]] = {
     # Restrictions
     "chrootdirectory": Unbuilt(_NONE, refused=True, text=_REFUSED),
-    "refuseconnection": Unbuilt(refused=True, text=_REFUSED),
     # What stays off
     "channeltimeout": Unbuilt(_NONE),
     "hostkeyagent": Unbuilt(_NONE),
