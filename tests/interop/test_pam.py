@@ -381,3 +381,20 @@ def test_d4_a_server_that_asks_for_nothing_is_told_of_or_left(refuse: str, here:
         shown = screen.until(b"777\r\n|prompt that follows")
         assert b"the server let the user in without a credential" in shown
         assert (screen.wait() == 0) is (refuse == "no")
+
+
+# -- what Debian has in /etc, unchanged
+
+
+def test_debians_own_configuration_and_service(here: Machine, keys: Keys, client: GetClient) -> None:
+    here.add("deb", PASSWORD)
+    with MachineGlass(here, keys, "Include /etc/ssh/sshd_config\nPasswordAuthentication yes") as server:
+        screen = dial(client("openssh-10.6"), server, "deb")
+        answer(screen, b"[Pp]assword: ", PASSWORD)
+        screen.until(b"deb\r\n")
+        assert screen.wait() == 0
+        target = replace(server.target, user="deb")
+        done = client("openssh-10.6").run(target, "cat /proc/self/loginuid", identity=keys.user())
+        assert int(done.stdout) == here.users["deb"]  # pam_loginuid's doing: the audit log knows who it is
+        log = server.log
+    assert "UsePAM" not in log
