@@ -499,11 +499,8 @@ def _finish(reading: Reading) -> ClientOptions:
     def paths(found: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(path(each) for each in found if each.lower() != "none")
 
-    def forwards(found: tuple[Forward, ...]) -> tuple[Forward, ...]:
-        return tuple(
-            each._replace(path=percent(each.path, tokens), host_path=percent(each.host_path, tokens))
-            for each in found
-        )
+    def sockets(found: tuple[Forward, ...]) -> tuple[Forward, ...]:
+        return _with_sockets(found, tokens)
 
     changes: dict[str, Callable[[Any], Any]] = {
         "identity_files": paths, "certificate_file": paths, "user_known_hosts": paths,
@@ -512,7 +509,7 @@ def _finish(reading: Reading) -> ClientOptions:
         "version_addendum": lambda value: checked_addendum(text(value)),
         "remote_command": lambda value: percent(value, tokens),
         "set_env": lambda pairs: tuple((name, text(value)) for name, value in pairs),
-        "local_forwards": forwards, "remote_forwards": forwards, "send_env": _without_removed,
+        "local_forwards": sockets, "remote_forwards": sockets, "send_env": _without_removed,
     }  # fmt: skip
     for name, change in changes.items():
         if (value := values.get(name)) is not None:
@@ -521,6 +518,14 @@ def _finish(reading: Reading) -> ClientOptions:
         host=reading.original, **values, sources=reading.sources, told=tuple(reading.told),
         warnings=tuple(reading.warnings.values()), written=written, tokens=tokens,
     )  # fmt: skip
+
+
+def _with_sockets(found: tuple[Forward, ...], tokens: Mapping[str, str]) -> tuple[Forward, ...]:
+    """Forwards, the tokens in their paths replaced."""
+    return tuple(
+        each._replace(path=percent(each.path, tokens), host_path=percent(each.host_path, tokens))
+        for each in found
+    )
 
 
 def _written(values: dict[str, Any]) -> dict[str, Any]:
