@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glasshell.config import client_keywords, server_keywords, show, unbuilt
 from glasshell.config.match import CLIENT, SERVER, Asked, Login, ask_client, ask_server, conditions
@@ -262,3 +265,28 @@ def test_whom_a_block_refuses_is_not_let_in() -> None:
     away = config.at(LOGIN._replace(address="198.51.100.1"))[1]
     assert away.user_objection("ada", ["ada"], "198.51.100.1") == ""
     assert config.at(LOGIN)[1].user_objection("ada", ["ada"], "192.0.2.7") == "RefuseConnection is set"
+
+
+# ---- jumps
+
+
+@pytest.mark.parametrize(
+    ("text", "jumps"),
+    [
+        ("gate", [(None, "gate", None)]),
+        ("u@gate:2222", [("u", "gate", 2222)]),
+        ("a,b@c:3,ssh://d:4", [(None, "a", None), ("b", "c", 3), (None, "d", 4)]),
+        ("ssh://u@[::1]:22", [("u", "::1", 22)]),
+        ("[fe80::1]", [(None, "fe80::1", None)]),
+    ],
+)
+def test_hops(text: str, jumps: list[tuple[str | None, str, int | None]]) -> None:
+    assert [tuple(each) for each in client_keywords.parse_jumps(text)] == jumps
+
+
+@given(st.text(alphabet="ab@:[],/.-0123 ssh", max_size=40), st.booleans())
+def test_hops_are_read_or_a_config_error(text: str, strict: bool) -> None:
+    with contextlib.suppress(ConfigError):
+        for _, host, _ in client_keywords.parse_jumps(text, strict=strict):
+            assert host
+            assert not (strict and host.startswith("-"))
