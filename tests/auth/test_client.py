@@ -337,14 +337,14 @@ def test_application_mistakes_are_its_own() -> None:
 # --- banners
 
 
-def test_a15_banner_is_filtered() -> None:
+def test_d5_a_banner_is_filtered() -> None:
     port = client()
     port.receive(UserauthBanner("Hi\t\x1b]0;pwn\x07\r\nthere \x9b1m\u202e\x00\udcff!\n"))
     port.receive(UserauthBanner("\x1b"))
     assert port.events == [BannerShown("Hi\t]0;pwn\nthere 1m!\n")]
 
 
-def test_banners_are_bounded() -> None:
+def test_d5_banners_are_bounded() -> None:
     port = client()
     port.receive(UserauthBanner("x" * MAX_BANNERS))
     assert port.error is None
