@@ -85,25 +85,25 @@ machine changes nothing.""",
 }
 
 WHY: Final[dict[str, str]] = {
-    "trips": """What is missed, a first contact with sshd 9.2, is what that server itself adds. Until a session
-runs it leaves Nagle's algorithm on: its KEXINIT, written behind its identification, stays in its kernel until
-the client's TCP has acknowledged the identification, one round trip later, whatever the client does. Its
-EXT_INFO waits in the same way. sshd 10.6 sets TCP_NODELAY from the start.
+    "trips": """What is missed, a first contact with sshd 9.2, is what that server itself adds. Until a
+session runs it leaves Nagle's algorithm on: its KEXINIT, written behind its identification, stays in its
+kernel until the client's TCP has acknowledged the identification, one round trip later, whatever the client
+does. Its EXT_INFO waits in the same way. sshd 10.6 sets TCP_NODELAY from the start.
 
-A first contact is 5 round trips as counted: TCP, identification and KEXINIT, key exchange, the question what
-the server takes together with the service request, then key, channel and command at once. Fractions below a
-count are the time in which the program is still being loaded while TCP connects.""",
-    "gcm": """`glasshell ssh` and `ssh` at sshd are as fast as that sshd's end: theirs is the slower one, and
-with two processors for client, server and the kernel the rounds differ by more than the programs do.""",
-    "logins": """Of a login's millisecond a quarter is cryptography (X25519, ML-KEM, a host key signature and its
-own check, the check of the user's: 0.23 ms) and a sixth the kernel's sockets, as with asyncssh. The rest is
-Python without a peak: some twenty messages, each 20 to 30 µs of decoding, the rules, the event and the answer;
-no function has more than 4 %. Half of asyncssh's time would leave it 10 µs a message. sshd's logins include two
-new processes and the user's shell, 14 ms; fifty of ours in the time of one of those would be 0.28 ms each,
-which is what the cryptography and the kernel take alone. (An account whose shell reads start-up files makes one
-of sshd's logins many times dearer.)""",
-    "start": """Missed is the one pair that is new at both ends, on the loopback: `ssh` 10.6 at sshd 10.6 ends
-before CPython has loaded its asyncio (an interpreter with asyncio is about 30 ms of processor time, the
-cryptography library 10 ms, our own modules 30 ms, half of which run while the server answers). From the first
-milliseconds of distance on it is the other way round.""",
+A first contact is 5 round trips as counted: TCP, identification and KEXINIT, key exchange, the question
+what the server takes together with the service request, then key, channel and command at once. Fractions
+below a count are the time in which the program is still being loaded while TCP connects.""",
+    "gcm": """`glasshell ssh` and `ssh` at sshd are as fast as that sshd's end: theirs is the slower one,
+and with two processors for client, server and the kernel the rounds differ by more than the programs do.""",
+    "logins": """Of a login's millisecond a quarter is cryptography (X25519, ML-KEM, a host key signature
+and its own check, the check of the user's: 0.23 ms) and a sixth the kernel's sockets, as with asyncssh. The
+rest is Python without a peak: some twenty messages, each 20 to 30 µs of decoding, the rules, the event and
+the answer; no function has more than 4 %. Half of asyncssh's time would leave it 10 µs a message. sshd's
+logins include two new processes and the user's shell, 14 ms; fifty of ours in the time of one of those
+would be 0.28 ms each, which is what the cryptography and the kernel take alone. (An account whose shell
+reads start-up files makes one of sshd's logins many times dearer.)""",
+    "start": """Missed is the one pair that is new at both ends, on the loopback: `ssh` 10.6 at sshd 10.6
+ends before CPython has loaded its asyncio (an interpreter with asyncio is about 30 ms of processor time,
+the cryptography library 10 ms, our own modules 30 ms, half of which run while the server answers). From the
+first milliseconds of distance on it is the other way round.""",
 }
