@@ -21,7 +21,7 @@ folder=${GLASSHELL_PEERS:-/opt/glasshell-peers/newest}
 suite=${GLASSHELL_PEERS_SUITE:-forky}
 system=(openssh-server openssh-client dropbear-bin tinysshd putty-tools tshark tcpdump util-linux
   strace bpftrace asciinema prometheus chromium poppler-utils iproute2 debian-archive-keyring
-  openssl libpam-google-authenticator slapd ldap-utils krb5-kdc krb5-admin-server krb5-user)
+  openssl libpam-google-authenticator slapd ldap-utils krb5-kdc krb5-admin-server krb5-user man-db mandoc)
 newest=(openssh-server openssh-client openssh-sftp-server dropbear-bin tinysshd tshark
   bash dash coreutils libc-bin)
 

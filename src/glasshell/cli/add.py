@@ -34,6 +34,29 @@ usage: glasshell add [-CcDdKkLlqvXx] [-E fingerprint_hash] [-H hostkey_file]
        glasshell add -T pubkey ...
 """
 
+FLAGS: Final[dict[str, tuple[str, str]]] = {
+    "C": ("", "certificates alone, without their keys"),
+    "c": ("", "have the agent ask before each use of the key"),
+    "D": ("", "take every key back"),
+    "d": ("", "take the keys of the files back"),
+    "E": ("HASH", "hash of fingerprints: sha256 or md5"),
+    "e": ("PKCS11", "take the keys of that library back"),
+    "H": ("FILE", "where -h looks host keys up (the files of known_hosts)"),
+    "h": ("DESTINATION", "use the key for this alone: [user@]host, or host>[user@]host for the hop between"),
+    "K": ("", "the resident keys of a security key"),
+    "k": ("", "keys alone, without their certificates"),
+    "L": ("", "list the public keys"),
+    "l": ("", "list the fingerprints"),
+    "q": ("", "say nothing where all went well"),
+    "S": ("PROVIDER", "the library that talks to security keys"),
+    "s": ("PKCS11", "the keys of that library"),
+    "T": ("", "see whether the private keys of these public ones can be used"),
+    "t": ("LIFE", "how long the key stays: seconds, or 10m, 1h"),
+    "v": ("", "say more"),
+    "X": ("", "unlock the agent"),
+    "x": ("", "lock the agent with a password"),
+}
+
 DEFAULT_FILES: Final = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 HOST_FILES: Final = (
     "~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2",
@@ -78,7 +101,7 @@ class Settings:
 def main(arguments: Sequence[str]) -> int:
     """Runs `glasshell add`; returns the exit status: 0, 1 for what failed, 2 without an agent."""
     if list(arguments) == ["--help"]:
-        print(USAGE, end="")
+        print(_help(), end="")
         return 0
     agent = Agent()
     if not agent.path:
@@ -100,8 +123,14 @@ def main(arguments: Sequence[str]) -> int:
         return NO_AGENT
 
 
+def _help() -> str:
+    lines = [f"  {f'-{name} {value}':16} {about}\n" for name, (value, about) in FLAGS.items()]
+    return "".join([USAGE, "\n", *lines])
+
+
 def _parse(arguments: Sequence[str]) -> Settings:
-    pairs, rest = getopt.getopt(list(arguments), "CcDdKkLlqvXxTE:e:h:H:s:S:t:")
+    letters = "".join(name + ":" * bool(value) for name, (value, _) in FLAGS.items())
+    pairs, rest = getopt.getopt(list(arguments), letters)
     said = Settings(files=rest, provider=os.environ.get("SSH_SK_PROVIDER", "internal"))
     for flag, value in pairs:
         match flag:

@@ -29,6 +29,20 @@ usage: glasshell agent [-c | -s] [-DdT] [-a bind_address] [-E fingerprint_hash]
        glasshell agent [-c | -s] -k
 """
 
+FLAGS: Final[dict[str, tuple[str, str]]] = {
+    "a": ("ADDRESS", "the path of the socket"),
+    "c": ("", "lines for a C shell"),
+    "D": ("", "stay in the foreground"),
+    "d": ("", "stay in the foreground, and tell what happens"),
+    "E": ("HASH", "hash of fingerprints: sha256 or md5"),
+    "k": ("", "end the agent that SSH_AGENT_PID names"),
+    "O": ("OPTION", "no-restrict-websafe, or allow-remote-pkcs11"),
+    "P": ("PATTERNS", "the libraries that keys of tokens may come from, none by default"),
+    "s": ("", "lines for a Bourne shell"),
+    "T": ("", "put the socket into the folder of temporary files"),
+    "t": ("LIFE", "how long keys stay, where adding them does not say: seconds, or 10m, 1h"),
+}
+
 ENDING: Final = frozenset((signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIGINT))
 """What ends an agent; SIGINT in the foreground alone."""
 
@@ -56,7 +70,7 @@ class Settings:
 def main(arguments: Sequence[str]) -> int:
     """Runs `glasshell agent`; returns the exit status."""
     if list(arguments) == ["--help"]:
-        print(USAGE, end="")
+        print(_help(), end="")
         return 0
     try:
         said = _parse(arguments)
@@ -73,8 +87,14 @@ def main(arguments: Sequence[str]) -> int:
     return _run(said)
 
 
+def _help() -> str:
+    lines = [f"  {f'-{name} {value}':16} {about}\n" for name, (value, about) in FLAGS.items()]
+    return "".join([USAGE, "\n", *lines])
+
+
 def _parse(arguments: Sequence[str]) -> Settings:
-    pairs, rest = getopt.getopt(list(arguments), "cDdksTE:a:O:P:t:")
+    letters = "".join(name + ":" * bool(value) for name, (value, _) in FLAGS.items())
+    pairs, rest = getopt.getopt(list(arguments), letters)
     said = Settings(command=rest)
     for flag, value in pairs:
         match flag:
