@@ -318,7 +318,7 @@ def at(server: Server, keys: Keys, folder: Path, *words: str, key: str = "", use
     ("config", "rule", "says"),
     [
         ("KexAlgorithms diffie-hellman-group14-sha1", "no-matching-kex",
-         ("none of diffie-hellman-group14-sha1 is built here", "is weak: SHA-1", "upgrade the server")),
+         ("-o Profile=legacy", "is weak: SHA-1", "upgrade the server")),
         ("Ciphers aes256-cbc", "no-matching-cipher", ("the server offers aes256-cbc", "CBC")),
         ("Ciphers aes192-ctr", "no-matching-cipher", ("-o Ciphers=+aes192-ctr", "which is sound")),
         ("Ciphers aes256-ctr\nMACs hmac-sha1", "no-matching-mac", ("the server offers hmac-sha1", "SHA-1")),
