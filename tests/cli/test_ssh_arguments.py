@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from glasshell.cli.query import answer
 from glasshell.cli.ssh import Invocation, parse
 from glasshell.errors import SSHError
 
@@ -58,8 +59,63 @@ def test_stdio_forwarding_forwards_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-p", "-Z h", "-v", "--nope h", "-W nothing h", "-W h:0 x", "@h", "ssh://h/path", "ssh://", "ssh://h:x"]
+    "text",
+    [
+        "",
+        "-p",
+        "-Z h",
+        "-v",
+        "--nope h",
+        "-W nothing h",
+        "-W h:0 x",
+        "@h",
+        "ssh://h/path",
+        "ssh://",
+        "ssh://h:x",
+    ],
 )
 def test_what_cannot_be_meant(text: str) -> None:
     with pytest.raises(SSHError):
         said(text)
+
+
+def test_no_host_is_needed_for_the_version_and_for_lists() -> None:
+    assert said("-V").version
+    assert said("-Q kex").query == "kex"
+
+
+def test_ssh_2_may_be_asked_for_and_ssh_1_may_not() -> None:
+    """sshfs says -2."""
+    assert said("-2 -x h").host == "h"
+    with pytest.raises(SSHError, match=r"SSH protocol v\.1 is no longer supported"):
+        said("-1 h")
+    with pytest.raises(SSHError, match="Tunnel device forwarding is not supported"):
+        said("-w any h")
+
+
+@pytest.mark.parametrize(
+    ("query", "has", "lacks"),
+    [
+        ("cipher", "aes128-ctr", "hmac-sha2-256"),
+        ("cipher-auth", "aes256-gcm@openssh.com", "aes128-ctr"),
+        ("MACs", "hmac-sha2-256", "aes128-ctr"),
+        ("kexalgorithms", "curve25519-sha256", "ext-info-c"),
+        ("key", "ssh-ed25519-cert-v01@openssh.com", "rsa-sha2-256"),
+        ("key-cert", "ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519"),
+        ("key-plain", "ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com"),
+        ("key-sig", "rsa-sha2-512-cert-v01@openssh.com", "aes128-ctr"),
+        ("sig", "rsa-sha2-512", "ssh-ed25519-cert-v01@openssh.com"),
+        ("compression", "zlib@openssh.com", "aes128-ctr"),
+        ("protocol-version", "2", "1"),
+        ("help", "cipher-auth", "help"),
+    ],
+)
+def test_lists(query: str, has: str, lacks: str) -> None:
+    rows = answer(query)
+    assert has in rows
+    assert lacks not in rows
+
+
+def test_a_list_that_is_none() -> None:
+    with pytest.raises(SSHError, match='Unsupported query "x"'):
+        answer("x")

@@ -52,6 +52,9 @@ class Invocation:
     verbosity: int = 0
     terminal: int = 0
     show: bool = False
+    query: str = ""
+    """The word of -Q."""
+    version: bool = False
 
 
 Act = Callable[[Invocation, str], None]
@@ -114,6 +117,14 @@ def _master(said: Invocation, value: str) -> None:
     said.masters += 1
 
 
+def _tunnel(said: Invocation, value: str) -> None:
+    raise UsageError("Tunnel device forwarding is not supported.", hint="-D, -L and -R forward connections")
+
+
+def _protocol_1(said: Invocation, value: str) -> None:
+    raise UsageError("SSH protocol v.1 is no longer supported")
+
+
 def _control(said: Invocation, value: str) -> None:
     from .passenger import COMMANDS
 
@@ -125,6 +136,8 @@ def _control(said: Invocation, value: str) -> None:
 
 
 FLAGS: Final[dict[str, Flag]] = {
+    "1": Flag("", _protocol_1, "refused: SSH 1"),
+    "2": Flag("", lambda said, value: None, "SSH 2: there is no other"),
     "4": Flag("", _lines(("AddressFamily", "inet")), "IPv4 only"),
     "6": Flag("", _lines(("AddressFamily", "inet6")), "IPv6 only"),
     "A": Flag("", _lines(("ForwardAgent", "yes")), "programs on the server may use the agent"),
@@ -158,14 +171,17 @@ FLAGS: Final[dict[str, Flag]] = {
               "an option of ssh_config(5)"),
     "P": Flag("TAG", _value("Tag"), "the tag that Match tagged asks for"),
     "p": Flag("PORT", _value("Port"), "port"),
+    "Q": Flag("QUERY", _store("query"), "list the algorithms of a kind, and exit; help lists the kinds"),
     "q": Flag("", _lines(("LogLevel", "QUIET")), "say nothing, not even errors"),
     "R": Flag("FORWARD", _value("RemoteForward"), "as -L, listened to there; [bind:]port alone for SOCKS"),
     "S": Flag("PATH", _value("ControlPath"), "the socket by which a connection is shared, or none"),
     "s": Flag("", _lines(("SessionType", "subsystem")), "the command is the name of a subsystem"),
     "T": Flag("", _lines(("RequestTTY", "no")), "no terminal"),
     "t": Flag("", _count("terminal"), "a terminal; -tt even where there is none here"),
+    "V": Flag("", _store_true("version"), "tell the version, and exit"),
     "v": Flag("", _count("verbosity"), "tell what happens; -vv and -vvv tell more"),
     "W": Flag("HOST:PORT", _stdio_forward, "connect standard input and output to HOST, through the server"),
+    "w": Flag("TUNNEL", _tunnel, "refused: there are no tunnel devices"),
     "X": Flag("", _lines(("ForwardX11", "yes")), "forward X11 (there is none)"),
     "x": Flag("", _lines(("ForwardX11", "no")), "no forwarding of X11"),
     "Y": Flag("", _lines(("ForwardX11", "yes"), ("ForwardX11Trusted", "yes")), "forward X11, trusted"),
@@ -191,6 +207,8 @@ def main(arguments: Sequence[str]) -> int:
 
     open_missing()
     said = parse(arguments)
+    if said.version or said.query:
+        return _tell(said)
     reading = read(
         said.host, facts(), command_line=said.lines, file=said.config, command=said.command or "",
         obey=not said.show,
@@ -222,6 +240,22 @@ def _beside_a_master(said: Invocation, options: ClientOptions) -> int | None:
     failed = _in_background(lambda ready: _run(said, options, ready))
     said.master = False
     return failed or join(said, replace(options, control_master="auto"))
+
+
+def _tell(said: Invocation) -> int:
+    """-V and -Q, for which no host is needed."""
+    if said.version:
+        import platform
+
+        from .. import __version__
+
+        print(f"glasshell_{__version__}, Python {platform.python_version()}", file=sys.stderr)
+        return 0
+    from .query import answer
+
+    for line in answer(said.query):
+        print(line)
+    return 0
 
 
 def _show(options: ClientOptions) -> int:
@@ -275,6 +309,8 @@ def parse(arguments: Sequence[str]) -> Invocation:
     """Reads the command line. Raises UsageError, ConfigError."""
     said = Invocation()
     rest = _flags(said, arguments)
+    if said.version or said.query:
+        return said
     if not rest:
         raise UsageError("a host is needed", hint=USAGE.strip())
     said.host = _destination(said, rest[0])
