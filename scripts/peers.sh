@@ -4,8 +4,9 @@
 #   scripts/peers.sh          (root, on Debian or a derivative whose apt has the Debian archive)
 #
 # 1. Debian's own builds, by apt: OpenSSH, dropbear, tinysshd, PuTTY's tools, tshark, tcpdump, strace,
-#    bpftrace, a PAM module for one-time codes, OpenLDAP, a Kerberos KDC, and what our views are held against:
-#    asciinema, promtool, chromium. No service is started.
+#    bpftrace, a PAM module for one-time codes, OpenLDAP, a Kerberos KDC, what runs ssh and has to find ours
+#    as good (git, rsync, sshfs, mosh, autossh), and what our views are held against: asciinema, promtool,
+#    chromium. No service is started.
 # 2. The newest Debian builds, each with its own libraries, in one folder to chroot into; the
 #    packages of this machine are left alone. The tests run `chroot FOLDER /usr/sbin/sshd ...`.
 #
@@ -21,7 +22,8 @@ folder=${GLASSHELL_PEERS:-/opt/glasshell-peers/newest}
 suite=${GLASSHELL_PEERS_SUITE:-forky}
 system=(openssh-server openssh-client dropbear-bin tinysshd putty-tools tshark tcpdump util-linux
   strace bpftrace asciinema prometheus chromium poppler-utils iproute2 debian-archive-keyring
-  openssl libpam-google-authenticator slapd ldap-utils krb5-kdc krb5-admin-server krb5-user man-db mandoc)
+  openssl libpam-google-authenticator slapd ldap-utils krb5-kdc krb5-admin-server krb5-user man-db mandoc
+  git rsync sshfs fuse3 mosh autossh)
 newest=(openssh-server openssh-client openssh-sftp-server dropbear-bin tinysshd tshark
   bash dash coreutils libc-bin)
 
