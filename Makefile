@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gigabyte fuzz stamps peers clean
+.PHONY: help demo test lint bench gigabyte fuzz stamps regress peers clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ fuzz: $(READY)  ## the property tests again, with many and random examples
 
 stamps: $(READY)  ## the stamps of our records beside a packet capture, both roles (root, tcpdump)
 	$(VENV)/bin/python scripts/stamps.py
+
+regress: $(READY)  ## OpenSSH's own regress scripts with our programs, into docs/compatibility.md (root, openssh-tests)
+	$(VENV)/bin/python scripts/regress.py $(ARGS)
 
 peers:  ## install the independent SSH programs the interop tests talk to (root, Debian)
 	scripts/peers.sh
