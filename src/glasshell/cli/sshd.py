@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -76,30 +77,67 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--help", action="help", help="show this text and exit")
     add("-D", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
-    add("-c", dest="certificates", metavar="FILE", action="append", default=[],
-        help="a certificate of a host key; may be repeated")
-    add("-d", dest="debug", action="count", default=0,
-        help="serve one connection in the foreground and tell about it; -dd and -ddd tell more")
+    add(
+        "-c",
+        dest="certificates",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a certificate of a host key; may be repeated",
+    )
+    add(
+        "-d",
+        dest="debug",
+        action="count",
+        default=0,
+        help="serve one connection in the foreground and tell about it; -dd and -ddd tell more",
+    )
     add("-e", dest="stderr", action="store_true", help="log to stderr instead of syslog")
     add("-E", dest="log_file", metavar="FILE", help="append the log to FILE")
     add("-f", dest="config", metavar="FILE", help=f"configuration file (root: {SYSTEM_FILE})")
-    add("-h", dest="host_keys", metavar="FILE", action="append", default=[],
-        help="a host key; may be repeated")
+    add(
+        "-h",
+        dest="host_keys",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a host key; may be repeated",
+    )
     add("-i", dest="inetd", action="store_true", help="serve the connection on standard input")
-    add("-o", dest="options", metavar="KEYWORD=VALUE", action="append", default=[],
-        help="an option as in the configuration file")
+    add(
+        "-o",
+        dest="options",
+        metavar="KEYWORD=VALUE",
+        action="append",
+        default=[],
+        help="an option as in the configuration file",
+    )
     add("-p", dest="ports", metavar="PORT", action="append", default=[], help="a port; may be repeated")
-    add("--status", metavar="FILE",
-        help="the socket that `glasshell top` reads, or \"none\" (PID.sock in /run/glasshell, or in"
-        " $XDG_RUNTIME_DIR/glasshell)")
-    add("--workers", metavar="N", type=_count, default=0,
+    add(
+        "--status",
+        metavar="FILE",
+        help='the socket that `glasshell top` reads, or "none" (PID.sock in /run/glasshell, or in'
+        " $XDG_RUNTIME_DIR/glasshell)",
+    )
+    add(
+        "--workers",
+        metavar="N",
+        type=_count,
+        default=0,
         help="serve with N processes; limits, status socket (FILE.1 and so on) and metrics (PORT+1 and so on)"
-        " are each one's own")
+        " are each one's own",
+    )
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
     add("-T", dest="show", action="store_true", help="check both, show the configuration, and exit")
     add("-G", dest="dump", action="store_true", help="show the configuration, and exit")
-    add("-C", dest="login", metavar="KEY=VALUE,...", action="append", default=[],
-        help="with -T and -G: for a login of user=, addr=, host=, laddr=, lport=, or of an invalid-user")
+    add(
+        "-C",
+        dest="login",
+        metavar="KEY=VALUE,...",
+        action="append",
+        default=[],
+        help="with -T and -G: for a login of user=, addr=, host=, laddr=, lport=, or of an invalid-user",
+    )
     add_flags(made)
     serving.add_flags(made)
     return made  # fmt: skip
@@ -328,8 +366,13 @@ class _Daemon:
     def _inherited(self) -> socket.socket:
         """The connection that inetd gave us; standard error stays the log's only where it is asked for."""
         try:
-            sock = socket.socket(fileno=os.dup(0))
-            sock.getpeername()
+            if stat.S_ISFIFO(os.fstat(0).st_mode):  # as a ProxyCommand has them
+                from ..system.pipes import socket_before_pipes
+
+                sock = socket_before_pipes(0, 1)
+            else:
+                sock = socket.socket(fileno=os.dup(0))
+                sock.getpeername()
         except OSError as error:
             raise ConfigError(f"-i wants a connected socket as standard input: {error.strerror}") from None
         _to_nowhere((0, 1))
