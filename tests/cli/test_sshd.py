@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -292,7 +293,7 @@ def test_inetd(tmp_path: Path, host_key: Path, wire: tuple[socket.socket, socket
         theirs.close()
         assert ours.makefile("rb").readline().startswith(b"SSH-2.0-")
         ours.shutdown(socket.SHUT_WR)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(PATIENCE) == 255  # as sshd(8): nobody has logged in
 
 
 def test_inetd_wants_a_socket(tmp_path: Path, host_key: Path) -> None:
@@ -302,6 +303,22 @@ def test_inetd_wants_a_socket(tmp_path: Path, host_key: Path) -> None:
     )
     assert done.returncode == 255
     assert b"-i wants a connected socket" in done.stderr
+
+
+def test_the_pid_file_is_there_while_it_serves(tmp_path: Path, host_key: Path) -> None:
+    named, port = tmp_path / "pid", free_port()
+    config = configured(tmp_path, host_key, f"ListenAddress 127.0.0.1\nPidFile {named}")
+    line = [*COMMAND, "-D", "-f", config, "-p", str(port)]
+    with subprocess.Popen(line, env=environment(), stderr=subprocess.DEVNULL) as process:
+        for _ in range(int(PATIENCE / 0.02)):
+            if named.exists() and named.read_text():
+                break
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+        assert named.read_text() == f"{process.pid}\n"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert not named.exists()
 
 
 def test_it_goes_to_the_background_once_it_listens(tmp_path: Path, host_key: Path) -> None:

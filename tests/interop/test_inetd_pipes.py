@@ -15,6 +15,10 @@ from .peers import Keys, OpenSSHClient, Target
 BYTES = 3_000_000
 
 
+if os.geteuid():
+    pytest.skip("root: the server looks the account of root up", allow_module_level=True)
+
+
 @pytest.fixture
 def command(tmp_path: Path, keys: Keys) -> str:
     """The ProxyCommand, with a configuration of its own."""
@@ -28,9 +32,11 @@ def command(tmp_path: Path, keys: Keys) -> str:
     return f"{sys.executable} -m glasshell sshd -i -f {config} -E {tmp_path / 'log'} --status none"
 
 
-def run(command: str, keys: Keys, what: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def run(
+    command: str, keys: Keys, what: str, stdin: bytes = b"", user: str = "root"
+) -> subprocess.CompletedProcess[bytes]:
     """What `what` says when ssh 9.2 reaches the server by its pipes."""
-    target = Target(22, os.environ.get("USER", "root"), (keys.host().public,))
+    target = Target(22, user, (keys.host().public,))
     with OpenSSHClient("9.2") as client:
         options = ["-o", f"ProxyCommand={command}", "-o", "StrictHostKeyChecking=no"]
         return client.run(target, what, *options, identity=keys.user(), stdin=stdin)
@@ -55,3 +61,16 @@ def test_a_client_that_hangs_up_ends_the_server(command: str) -> None:
         command.split(), input=b"SSH-2.0-x\r\n", capture_output=True, timeout=20, check=False
     )
     assert done.stdout.startswith(b"SSH-2.0-glasshell")
+
+
+def test_a_style_behind_the_name_of_a_user_is_taken_off(command: str, keys: Keys) -> None:
+    """OpenSSH's proxy-connect.sh: user:style."""
+    done = run(command, keys, "id -un", user="root:style")
+    assert (done.stdout, done.returncode) == (b"root\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("said", [b"SSH-1.5-HALLO\r\n", b""])
+def test_who_never_logs_in_leaves_status_255(command: str, said: bytes) -> None:
+    """OpenSSH's proto-mismatch.sh."""
+    done = subprocess.run(command.split(), input=said, capture_output=True, timeout=20, check=False)
+    assert done.returncode == 255

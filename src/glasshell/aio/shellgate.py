@@ -259,6 +259,7 @@ class AccountGatekeeper(Gatekeeper):
 
     def _candidate(self, user: str, peer: Peer) -> Candidate:
         passed = self._connection.core.passed if self._connection is not None else ()
+        user = user.partition(":")[0]  # "user:style": a style of BSD's logins, which sshd takes off too
         return Candidate(
             user, self._look_up(user, peer), self._rules.options, peer, passed, peer.hostname
         )  # fmt: skip

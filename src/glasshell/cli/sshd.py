@@ -13,8 +13,8 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -386,9 +386,25 @@ class _Daemon:
             await server.listen("", 0, sock=sock, backlog=BACKLOG)
         ended = asyncio.ensure_future(server.wait_closed())
         self._close_on_signals(server)
-        await ended
+        with self._pid_file():
+            await ended
         await self._close(server)
         return 0
+
+    @contextmanager
+    def _pid_file(self) -> Iterator[None]:
+        """PidFile, where the configuration names one: sshd's own may be running beside us."""
+        path = self.config.options.pid_file if "pid_file" in self.config.values else None
+        try:
+            if path:
+                Path(path).write_text(f"{os.getpid()}\n", "ascii")
+        except OSError as error:
+            self._note("error", f'Couldn\'t create pid file "{path}": {error.strerror}')
+            path = None
+        yield
+        if path:
+            with suppress(OSError):
+                Path(path).unlink()
 
     async def _employ(self, kept: Sequence[socket.socket]) -> int:
         """--workers: this process takes no connection itself."""
@@ -432,13 +448,13 @@ class _Daemon:
         return await self._serve_one(taken[0]) if taken else FATAL
 
     async def _serve_one(self, sock: socket.socket) -> int:
-        over = asyncio.Event()
-        server = await self._server(lambda _: over.set())
+        over: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
+        server = await self._server(over.set_result)
         self._close_on_signals(server)
         await server.adopt(sock)
-        await over.wait()
+        connection = await over
         await self._close(server)
-        return FATAL if self.log.debug else 0
+        return FATAL if self.log.debug or connection.login is None else 0
 
     async def _server(self, on_close: Callable[[ServerConnection], None] | None = None) -> Server:
         from ..aio.doorkeeper import limits_of
