@@ -99,6 +99,22 @@ def test_what_is_remembered_is_bounded() -> None:
     assert closed.admit("203.0.113.1", 91.0) is None  # the one that was remembered has paid
 
 
+def test_a_full_list_shelters_nobody_who_comes_later() -> None:
+    """Whoever has many addresses could otherwise fill the list once, and pay for nothing after that."""
+    door = keeper(sources=(10, 10))
+    for number in range(20):
+        door.penalise(f"2001:db8::{number:x}", "crash", 0.0)
+    assert door.admit("2001:db8::13", 1.0) is not None
+    assert door.admit("2001:db8::1", 1.0) is None  # made room, as sshd_config(5) has it: "permissive"
+
+
+def test_who_is_exempt_comes_in_where_a_full_list_keeps_all_out() -> None:
+    closed = keeper(sources=(1, 1), deny=(True, False), exempt=(AWAY,))
+    closed.penalise(HOME, "crash", 0.0)
+    assert closed.admit("203.0.113.1", 1.0) is not None
+    assert closed.admit(AWAY, 1.0) is None
+
+
 @given(st.lists(st.tuples(st.sampled_from([HOME, AWAY, "2001:db8::1", "UNKNOWN"]), st.booleans())))
 def test_the_counts_are_right_whoever_comes_and_goes(steps: list[tuple[str, bool]]) -> None:
     door = keeper(begin=5, rate=100, full=5, per_source=3)

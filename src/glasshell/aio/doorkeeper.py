@@ -43,7 +43,7 @@ class Limits:
     more up to `full`, where all are. `per_source`: most from one network, whose size are the bits of `blocks`
     for IPv4 and IPv6. `penalties` are what offences cost, {} for nothing; an address pays from `least` on and
     at most `longest`; `exempt` are patterns of addresses that never pay. `sources` addresses of each family
-    are remembered; beyond that everybody is let in who is not, or nobody where `deny` says so.
+    are remembered; beyond that the oldest are forgotten or, where `deny` says so, only who is exempt comes in.
     """
 
     begin: int = 10
@@ -105,6 +105,7 @@ class Doorkeeper:
         self._chance = chance
         self._by_source: Counter[Network] = Counter()
         self._penalties: tuple[dict[Network, _Penalty], dict[Network, _Penalty]] = ({}, {})
+        self._looked = [float("-inf")] * 2
 
     def admit(self, address: str, now: float) -> Refusal | None:
         """Lets a connection from `address` in, until `left` is called for it; or says why not."""
@@ -114,7 +115,7 @@ class Doorkeeper:
         most = self.limits.per_source
         if most is not None and self._by_source[source] >= most:
             return Refusal(f"past PerSourceMaxStartups {most}", "Exceeded MaxStartups")
-        if reason := self._penalised(source, family, now):
+        if reason := self._penalised(address, source, family, now):
             return Refusal(reason, "Not allowed at this time")
         self.waiting += 1
         if most is not None:
@@ -138,13 +139,14 @@ class Doorkeeper:
             return
         source, family = self._source(address)
         known = self._penalties[family]
-        penalty = known.get(source)
+        penalty = known.pop(source, None)
         if penalty is None:
-            if len(known) >= limits.sources[family]:
-                self._forget(family, now)
-            if len(known) >= limits.sources[family]:
-                return
-            penalty = known[source] = _Penalty(now, "")
+            if len(known) >= limits.sources[family] and limits.deny[family]:
+                return  # nobody comes in meanwhile
+            penalty = _Penalty(now, "")
+        known[source] = penalty  # behind the others: who has misbehaved last is remembered longest
+        while len(known) > limits.sources[family]:
+            del known[next(iter(known))]
         penalty.until = min(max(penalty.until, now) + seconds, now + limits.longest)
         penalty.reason = _WORDS[offence]
         penalty.active = penalty.active or penalty.until - now > limits.least
@@ -159,11 +161,13 @@ class Doorkeeper:
         more = (100 - limits.rate) * (waiting - limits.begin) // (limits.full - limits.begin)
         return self._chance() * 100 < limits.rate + more
 
-    def _penalised(self, source: Network, family: int, now: float) -> str:
-        known = self._penalties[family]
-        if len(known) >= self.limits.sources[family] and self.limits.deny[family] and source not in known:
+    def _penalised(self, address: str, source: Network, family: int, now: float) -> str:
+        limits, known = self.limits, self._penalties[family]
+        if limits.exempt and match_addresses(address, None, limits.exempt):
+            return ""
+        if len(known) >= limits.sources[family] and limits.deny[family] and source not in known:
             self._forget(family, now)
-            if len(known) >= self.limits.sources[family]:
+            if len(known) >= limits.sources[family]:
                 return "too many penalised addresses"
         penalty = known.get(source)
         if penalty is None:
@@ -174,6 +178,10 @@ class Doorkeeper:
         return f"penalty: {penalty.reason}" if penalty.active else ""
 
     def _forget(self, family: int, now: float) -> None:
+        """Forgets who has paid; at most once a second, as it looks at all of them."""
+        if now < self._looked[family] + 1:
+            return
+        self._looked[family] = now
         known = self._penalties[family]
         for source in [source for source, penalty in known.items() if penalty.until <= now]:
             del known[source]
