@@ -105,3 +105,11 @@ def test_who_does_not_answer(commands: Commands, port: str) -> None:
         assert done.returncode == status, words
         assert done.stderr
         assert b"Traceback" not in done.stderr
+
+
+def test_a_list_of_hosts_that_cannot_be_read(commands: Commands, tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        done = commands.run("keyscan", "-f", str(path))
+        assert done.returncode == 255
+        assert done.stderr.startswith(f"glasshell keyscan: {path}: ".encode())
+        assert len(done.stderr.splitlines()) == 1

@@ -188,7 +188,7 @@ def _lines(file: str) -> Iterator[str]:
 
 
 def _named(line: str) -> Iterator[tuple[str, str]]:
-    addresses, *names = line.split()
+    addresses, *names = line.split() or [line]
     if "/" not in addresses:
         yield addresses, names[0] if names else addresses
         return
@@ -216,11 +216,17 @@ async def _scan(wanted: Wanted) -> None:
         finally:
             room.release()
 
+    unread: ConfigError | None = None
     async with asyncio.TaskGroup() as group:
-        for addresses, names in _hosts(wanted):
-            for kind in wanted.types:
-                await room.acquire()
-                group.create_task(one(addresses, names, kind))
+        try:
+            for addresses, names in _hosts(wanted):
+                for kind in wanted.types:
+                    await room.acquire()
+                    group.create_task(one(addresses, names, kind))
+        except ConfigError as error:  # what was asked for before it is still shown
+            unread = error
+    if unread is not None:
+        raise unread
 
 
 async def _look(wanted: Wanted, addresses: str, names: str, kind: str) -> None:
