@@ -402,6 +402,13 @@ def test_a_destination_that_contradicts_itself_refuses_the_key(origin: Stop, tar
     assert bench.seen() == []
 
 
+def test_g2_who_a_destination_is_for_is_a_short_pattern() -> None:
+    """What a forwarded client adds, and then asks about, must not keep the agent busy for a minute."""
+    long = Route(Stop(), stop(HOST_A, user="*" + "a?" * 30_000 + "b*"))
+    with pytest.raises(LimitExceeded):
+        read_routes(encode_routes([long]))
+
+
 def test_too_many_destinations() -> None:
     item = adding.Destinations.decode(encode_routes([Route(Stop(), stop(HOST_A))]).destinations).items[0]
     too_many = adding.RestrictDestination(adding.Destinations((item,) * 1025).encode())

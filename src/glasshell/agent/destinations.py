@@ -32,6 +32,10 @@ __all__ = [
 MAX_DESTINATIONS: Final = 1024
 """Most destinations of a key: OpenSSH's own bound."""
 
+MAX_USER: Final = 256
+"""Longest pattern of users, in characters. Who is lent the agent may add keys, and ask about users of 256 KB:
+what each is compared with has to be short."""
+
 
 @slotted(frozen=True)
 class Stop:
@@ -133,6 +137,8 @@ def _route(told: adding.Destination) -> Route:
         raise MalformedMessage("a destination with an extension, which is not known")
     if origin.user or bool(origin.host) != bool(origin.keys):
         raise MalformedMessage("a destination that contradicts itself about where it starts")
+    if len(target.user) > MAX_USER:
+        raise LimitExceeded(f"a destination with a user of {len(target.user)} characters")
     if not target.host or not target.keys:
         raise MalformedMessage("a destination that leads nowhere")
     return Route(origin, target)
