@@ -343,7 +343,8 @@ class _Ride:
         raise _Ended
 
     def _resized(self, number: int, frame: object) -> None:
-        with suppress(OSError):  # where it is gone, that shows soon enough
+        # Where it is gone, that shows soon enough; what it says may be no number of a process.
+        with suppress(OSError, OverflowError):
             os.kill(self._master.pid, signal.SIGWINCH)
 
 
