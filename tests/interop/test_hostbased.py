@@ -204,7 +204,7 @@ def both(keys: Keys, host: Host, config: str, start: Start) -> list[Server]:
         ("RevokedKeys", False),
         ("another user", False), ("negated before", False), ("equiv for root", False),
         ("IgnoreUserKnownHosts", False), ("a file that others may write", False), ("an algorithm", False),
-        ("a certificate for another host", False),
+        ("a certificate for another host", False), ("one key for two steps", False),
     ],
 )  # fmt: skip
 def test_both_servers_judge_alike(
@@ -249,6 +249,8 @@ def test_both_servers_judge_alike(
             server_host.file("etc/shosts.equiv", f"{LOOPBACK} root\n")
         case "a file that others may write":
             server_host.file("root/.shosts", f"{LOOPBACK} root\n", 0o666)
+        case "one key for two steps":
+            config += "\nAuthenticationMethods hostbased,hostbased"
         case "an algorithm":
             config += "\nHostbasedAcceptedAlgorithms rsa-sha2-512"
     if name == "a file that others may write":

@@ -51,6 +51,9 @@ class HostWay(Way):
             text = f"signature algorithm {question.algorithm} not in HostbasedAcceptedAlgorithms"
             self.gate.note("info", text)
             return None
+        if any(step.key is not None and step.key.plain == question.key.plain for step in who.passed):
+            self.gate.note("info", f"refusing previously-used {question.key.label} key")
+            return None
         if self._revoked(who, question.key):
             return None
         if not self._admitted(who, account, name, address, question.client_user):
