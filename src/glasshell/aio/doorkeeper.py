@@ -43,7 +43,7 @@ class Limits:
     more up to `full`, where all are. `per_source`: most from one network, whose size are the bits of `blocks`
     for IPv4 and IPv6. `penalties` are what offences cost, {} for nothing; an address pays from `least` on and
     at most `longest`; `exempt` are patterns of addresses that never pay. `sources` addresses of each family
-    are remembered; beyond that the oldest are forgotten or, where `deny` says so, only who is exempt comes in.
+    are remembered; beyond that the oldest are forgotten or, where `deny` says so, only the exempt come in.
     """
 
     begin: int = 10
