@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_what_a_shell_is_told(commands: Commands) -> None:
                               env=commands.environment | told(theirs))]  # fmt: skip
         assert shape(end[0].stdout) == shape(end[1].stdout)
         assert end[0].returncode == end[1].returncode == 0
+
+
+def test_an_agent_that_nobody_is_told_of_does_not_stay(commands: Commands, tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = commands.run("agent", capture_output=False, stdout=full, stderr=-1)
+    said = b"glasshell agent: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (255, said)
+    deadline = time.monotonic() + 10
+    while list(tmp_path.glob("**/ssh-*")):  # it removes its folder last
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_socket_and_folder_are_their_owners_alone_and_go_with_the_agent(commands: Commands) -> None:

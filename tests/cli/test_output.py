@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,26 @@ def test_a_page_on_a_full_disk(commands: Commands, recorded: Recorded) -> None:
     done = commands.run("inspect", "--html", FULL, str(recorded.capture))
     assert done.returncode == 255
     assert done.stderr == b"glasshell inspect: cannot write the page /dev/full: No space left on device\n"
+
+
+@pytest.mark.parametrize("stream", ["", "2"])
+@pytest.mark.parametrize(
+    "words",
+    [("sshd", "-T", "-f", "/dev/null"), ("ssh", "-F", "none", "-G", "host"),
+     ("keygen", "-Y", "sign", "-f", "key", "-n", "file", "key.pub"), ("keygen", "-F", "host", "-f", "known")],
+)  # fmt: skip
+def test_a_stream_that_is_closed_is_written_to_by_nobody(
+    stream: str, words: tuple[str, ...], commands: Commands
+) -> None:
+    assert commands.run("keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key").returncode == 0
+    key = (commands.home / "key.pub").read_text()
+    (commands.home / "known").write_text(f"host {key}")
+    line = ["sh", "-c", f'exec "$@" {stream}>&-', "sh", *commands.line(*words)]
+    done = subprocess.run(
+        line, cwd=commands.home, env=commands.environment, capture_output=True, timeout=30, check=False
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_picture_that_has_no_place(commands: Commands) -> None:

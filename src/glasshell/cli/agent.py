@@ -222,9 +222,13 @@ def _run(said: Settings) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     place.sock.close()
     if not said.command:
-        _print_socket(place.path, bool(said.csh))
-        _print_variable("SSH_AGENT_PID", str(child), bool(said.csh))
-        print(f"echo Agent pid {child};")
+        try:
+            _print_socket(place.path, bool(said.csh))
+            _print_variable("SSH_AGENT_PID", str(child), bool(said.csh))
+            print(f"echo Agent pid {child};", flush=True)
+        except OSError:
+            os.kill(child, signal.SIGTERM)  # nobody would ever find it
+            raise
         return 0
     os.environ |= {"SSH_AUTH_SOCK": place.path, "SSH_AGENT_PID": str(child)}
     try:

@@ -23,7 +23,8 @@ __all__ = [
 
 def complain(text: str) -> None:
     """A line on standard error that ends nothing."""
-    sys.stdout.flush()
+    if sys.stdout is not None:  # closed by whoever started us
+        sys.stdout.flush()
     print(text, file=sys.stderr)
 
 

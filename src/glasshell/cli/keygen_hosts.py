@@ -157,6 +157,8 @@ def _shown(text: str) -> str:
 
 def _out(text: str) -> None:
     """As the file has it, byte by byte."""
+    if sys.stdout is None:  # closed by whoever started us
+        return
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
     sys.stdout.buffer.flush()

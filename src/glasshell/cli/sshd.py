@@ -240,7 +240,9 @@ class _Log:
                 raise ConfigError(f"log file {arguments.log_file}: {error.strerror or error}") from None
         tested = arguments.test or arguments.show
         foreground = (arguments.foreground or self.debug) and not arguments.inetd
-        return sys.stderr.write if foreground or arguments.stderr or tested else _syslog()
+        if foreground or arguments.stderr or tested:
+            return sys.stderr.write if sys.stderr is not None else len  # closed: nobody hears
+        return _syslog()
 
     def view(self, *, preauth: bool = False) -> Sink:
         """A sink that logs one connection's records, or the server's own."""
