@@ -82,7 +82,8 @@ class Dialing:
             try:
                 sock = await dial(
                     options.hostname, options.port, family=FAMILIES[options.address_family],
-                    bind=options.bind_address or "", user=options.user, state=self._state,
+                    bind=options.bind_address or "", interface=options.bind_interface or "",
+                    user=options.user, state=self._state,
                 )  # fmt: skip
             except CannotConnect:
                 if attempt + 1 == options.connection_attempts:

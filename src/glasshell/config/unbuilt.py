@@ -23,7 +23,6 @@ _NONE: Final = ("none", "None", "")
 _REFUSED: Final = "is not supported, and would be overlooked"
 
 CLIENT: Final[dict[str, Unbuilt]] = {
-    "bindinterface": Unbuilt(_NONE),
     "channeltimeout": Unbuilt(_NONE),
     "enableescapecommandline": Unbuilt(),
     "forwardx11": Unbuilt(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import sys
 from ctypes.util import find_library
@@ -24,8 +25,9 @@ _Interface._fields_ = [
 ]  # fmt: skip
 
 
-def local_addresses() -> list[str]:
-    """The addresses of the interfaces that are up; empty where the system does not tell."""
+def local_addresses(name: str = "") -> list[str]:
+    """The addresses of the interfaces that are up, or of the one of that name; empty where the system does
+    not tell."""
     try:
         library = ctypes.CDLL(find_library("c") or None)
         get, free = library.getifaddrs, library.freeifaddrs
@@ -38,7 +40,8 @@ def local_addresses() -> list[str]:
     interface = first
     while interface:
         entry = interface.contents
-        if entry.flags & UP and entry.address and (address := _address(entry.address)):
+        wanted = entry.flags & UP and (not name or entry.name == os.fsencode(name))
+        if wanted and entry.address and (address := _address(entry.address)):
             found.append(address)
         interface = entry.next
     free(first)
