@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -30,6 +32,9 @@ Place: TypeAlias = tuple[str, int] | str
 
 CHUNK: Final = 256 * 1024
 """Bytes that a pump moves at once."""
+
+LOOPBACK: Final = ("127.0.0.1", "::1")
+"""What "localhost" is to who listens: as with OpenSSH both, whatever a table of names says."""
 
 SOCKS_SECONDS: Final = 30.0
 """How long a program may take to say by SOCKS where it wants to go."""
@@ -172,10 +177,36 @@ async def listen(
         host, port = place
         # Every address has two families, and each would get a port of its own.
         port = port or (0 if host else _free_port())
-        return await asyncio.start_server(accepted, host or None, port, limit=CHUNK)
+        hosts: str | Sequence[str] | None = LOOPBACK if host == "localhost" and port else host or None
+        try:
+            return await asyncio.start_server(accepted, hosts, port, limit=CHUNK)
+        except OSError:
+            free = await _bindable(endpoint, host, port)
+            if not free:
+                raise
+            return await asyncio.start_server(accepted, free, port, limit=CHUNK)
     except (OSError, OverflowError, UnicodeError, ValueError) as error:
         where = f"port {place[1]}" if isinstance(place, tuple) else place
         raise CannotConnect(f"cannot listen to {where}: {_why(error)}") from error
+
+
+async def _bindable(endpoint: Endpoint, host: str, port: int) -> list[str]:
+    """The addresses of `host` that can be listened to, none where it has but one: as with OpenSSH one that is
+    taken is told, and the others serve."""
+    names = LOOPBACK if host == "localhost" else (host or None,)
+    lookup = partial(asyncio.get_running_loop().getaddrinfo, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = [each for name in names for each in await lookup(name, port)]
+    addresses = list(dict.fromkeys((kind, str(address[0])) for kind, _, _, _, address in found))
+    free = []
+    for kind, address in addresses if len(addresses) > 1 else ():
+        try:
+            socket.create_server((address, port), family=kind).close()
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # a machine without IPv6
+                endpoint.link.state("note", level="error", text=f"bind [{address}]:{port}: {reason(error)}")
+        else:
+            free.append(address)
+    return free
 
 
 def _free_port() -> int:
