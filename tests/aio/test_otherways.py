@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from threading import Event
+
 import pytest
 
 from glasshell.aio.gatekeeper import LoggedIn, Peer
 from glasshell.aio.gssway import GssapiWay
 from glasshell.aio.login import Login
 from glasshell.aio.shellgate import AccountGatekeeper
-from glasshell.aio.ways import Admission
+from glasshell.aio.ways import Admission, Candidate
 from glasshell.auth.steps import Step
 from glasshell.config.options import ServerOptions
-from glasshell.events import CredentialNeeded
+from glasshell.events import CredentialNeeded, GssapiTokenOffered, GssapiTurn
 from glasshell.system.accounts import Account, current_account
+from glasshell.system.gss import GssStep
+from glasshell.wire import Secret
 from tests.interop.kit import talk
 from tests.test_lazy import modules_loaded_by
 
@@ -44,6 +49,39 @@ def test_c6_tickets_of_one_users_step_are_not_anothers() -> None:
     by_ticket = Admission(account, options, step=Step("gssapi-with-mic"), keep=way)
     for grants, expected in (((by_key,), {}), ((by_ticket, by_key), {"KRB5CCNAME": f"of {account.name}"})):
         assert gate.environment(LoggedIn(account.name, "publickey", PEER, grants)) == expected
+
+
+class Slow:
+    """A context whose library takes its time."""
+
+    def __init__(self) -> None:
+        self.inside, self.go_on, self.closed = Event(), Event(), False
+
+    def step(self, token: bytes) -> GssStep:
+        self.inside.set()
+        assert self.go_on.wait(10)
+        assert not self.closed
+        return GssStep(b"")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_c6_a_client_that_vanishes_takes_no_context_from_under_the_library() -> None:
+    """Given back while a thread is inside it, the context would be read after it is freed."""
+    way = GssapiWay(AccountGatekeeper(ServerOptions()))
+    slow = Slow()
+    way._acceptor = slow  # type: ignore[assignment]
+    who = Candidate("ada", None, ServerOptions(), PEER)
+
+    async def scene() -> None:
+        turn = asyncio.ensure_future(way.other(who, GssapiTokenOffered("ada", Secret(b"token"))))
+        assert await asyncio.to_thread(slow.inside.wait, 10)
+        way.over()
+        slow.go_on.set()
+        assert await turn == GssapiTurn(None)
+
+    talk(scene())
 
 
 @pytest.mark.parametrize("method", ["gssapi-with-mic", "hostbased"])

@@ -34,6 +34,8 @@ class GssapiWay(Way):
     def __init__(self, gate: AccountGatekeeper) -> None:
         super().__init__(gate)
         self._acceptor: Acceptor | None = None
+        self._options = gate.options
+        """Those of the user, once that is known."""
         self._stored = ""
         """The file of the tickets that the client has handed on."""
 
@@ -44,8 +46,11 @@ class GssapiWay(Way):
                 return await self._begin(who)
             case GssapiTokenOffered(token_in=token) if self._acceptor is not None:
                 return await self._step(self._acceptor, token)
-            case GssapiMicOffered(mic=mic, data=data) if self._acceptor is not None:
-                return await asyncio.to_thread(self._decide, self._acceptor, who, mic, data)
+            case GssapiMicOffered(mic=mic, data=data) if (acceptor := self._acceptor) is not None:
+                good, told = await asyncio.to_thread(_decide, acceptor, who.user, mic, data)
+                self.gate.note("info", told)
+                self._options = who.options
+                return Passed(shown=visible(acceptor.client), keep=self) if good else None
         return None
 
     async def _begin(self, who: Candidate) -> Outcome | More:
@@ -67,18 +72,6 @@ class GssapiWay(Way):
             return GssapiTurn(answer, failed=True)
         return GssapiTurn(answer, done=step.done)
 
-    def _decide(self, acceptor: Acceptor, who: Candidate, mic: Secret, data: bytes) -> Outcome:
-        """Whether the seal is right, and whether the principal may be this user (krb5_kuserok)."""
-        if not acceptor.sealed(data, mic.reveal()):
-            self.gate.note("info", "GSSAPI MIC check failed")
-            return None
-        name = visible(acceptor.client)
-        if not acceptor.may_be(who.user):
-            self.gate.note("info", f"{name} may not log in as {visible(who.user)} (krb5_kuserok)")
-            return None
-        self.gate.note("info", f"Authorized to {visible(who.user)}, krb5 principal {name} (krb5_kuserok)")
-        return Passed(shown=name, keep=self)
-
     def environment(self, account: Account) -> dict[str, str]:
         """KRB5CCNAME, where the client has handed tickets on; they are stored when first asked for, in a file
         that is the account's alone."""
@@ -88,7 +81,7 @@ class GssapiWay(Way):
         return {"KRB5CCNAME": f"FILE:{self._stored}"} if self._stored else {}
 
     def _store(self, acceptor: Acceptor, account: Account) -> None:
-        if not self.gate.options.gssapi_delegate_credentials:
+        if not self._options.gssapi_delegate_credentials:
             return
         handle, path = tempfile.mkstemp(prefix=f"krb5cc_{account.uid}_")
         os.close(handle)
@@ -104,13 +97,23 @@ class GssapiWay(Way):
             self._stored = path
 
     def _drop(self) -> None:
-        acceptor, self._acceptor = self._acceptor, None
-        if acceptor is not None:
-            acceptor.close()
+        # Not closed here: a thread may be inside the library with it. Whoever lets go last gives it back.
+        self._acceptor = None
 
     def over(self) -> None:
         """Gives back everything, and removes the tickets unless GSSAPICleanupCredentials says no."""
         self._drop()
-        if self._stored and self.gate.options.gssapi_cleanup_credentials:
+        if self._stored and self._options.gssapi_cleanup_credentials:
             with suppress(OSError):
                 Path(self._stored).unlink()
+
+
+def _decide(acceptor: Acceptor, user: str, mic: Secret, data: bytes) -> tuple[bool, str]:
+    """Whether the seal is right, and the principal may be this user (krb5_kuserok); and the words for the log,
+    which is told in the loop's thread."""
+    if not acceptor.sealed(data, mic.reveal()):
+        return False, "GSSAPI MIC check failed"
+    name = visible(acceptor.client)
+    if not acceptor.may_be(user):
+        return False, f"{name} may not log in as {visible(user)} (krb5_kuserok)"
+    return True, f"Authorized to {visible(user)}, krb5 principal {name} (krb5_kuserok)"

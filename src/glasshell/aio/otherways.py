@@ -145,10 +145,9 @@ class Tickets:
         return AuthenticationFailed("tickets sign nothing")
 
     def over(self) -> None:
-        """Gives the context back."""
-        context, self._context, self._first = self._context, None, None
-        if context is not None:
-            context.close()
+        """Lets go of the context. It is given back by whoever has it last: that may be a thread that is
+        inside the library with it."""
+        self._context = self._first = None
 
 
 class HostKeys:
