@@ -286,9 +286,10 @@ def test_d1_a_command_that_cannot_be_run_trusts_nobody(command: str, tmp_path: P
         Case(tmp_path, line("host.example", KEY), checks={"command": command}, strict="no")
 
 
-def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["wait", "exit"])
+def test_a_command_that_hangs_is_ended_with_its_children(then: str, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    command = f"/bin/sh -c 'sleep 1000 & echo $! > {pid}; wait'"
+    command = f"/bin/sh -c 'sleep 1000 & echo $! > {pid}; {then}'"
     with pytest.raises(HostKeyRefused, match=r"more than 0\.5 seconds"):
         run(known_by_command(command, "ORDER", {}, seconds=0.5))
     state = subprocess.run(

@@ -111,11 +111,11 @@ async def _run(line: list[str]) -> tuple[bytes, int]:
         if len(output) <= MAX_OUTPUT:
             await program.wait()
     finally:
-        if program.returncode is None:
-            with suppress(ProcessLookupError):
-                program.kill() if os.name == "nt" else os.killpg(program.pid, 9)
-            with suppress(asyncio.CancelledError):
-                await program.wait()
+        with suppress(OSError):  # with whatever it has started, which may hold its output
+            program.kill() if os.name == "nt" else os.killpg(program.pid, 9)
+        with suppress(asyncio.CancelledError):
+            await program.wait()
+        program._transport.close()  # type: ignore[attr-defined]  # nothing public closes the pipe
     return bytes(output), program.returncode or 0
 
 
