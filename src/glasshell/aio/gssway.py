@@ -109,7 +109,7 @@ class GssapiWay(Way):
 
 
 def _decide(acceptor: Acceptor, user: str, mic: Secret, data: bytes) -> tuple[bool, str]:
-    """Whether the seal is right, and the principal may be this user (krb5_kuserok); and the words for the log,
+    """Whether the seal is right, and the principal may be this user (krb5_kuserok); and the log's words,
     which is told in the loop's thread."""
     if not acceptor.sealed(data, mic.reveal()):
         return False, "GSSAPI MIC check failed"
