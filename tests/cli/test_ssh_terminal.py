@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +18,7 @@ from glasshell.aio.server import serve
 from glasshell.aio.session import ServerSession
 from glasshell.cli.terminal import Escapes, Piece
 from glasshell.crypto.signatures import PrivateKey
-from tests.cli.kit import PROMPT, Commands, Login, Screen
+from tests.cli.kit import PATIENCE, PROMPT, Commands, Login, Screen
 from tests.interop.peers import Keys, make_key
 
 READY = re.escape(PROMPT)
@@ -80,6 +81,53 @@ def test_the_other_escapes(login: Login) -> None:
     screen.expect(rb"(?<!echo )after the rekey\r\n")
     screen.type(b"echo one\r~~two\r")
     screen.expect(rb"[^~]~two")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def test_forwardings_on_the_command_line(login: Login) -> None:
+    """What ssh(1) says of each; the server's own port is what they lead to."""
+    screen = login.shell(options=["EnableEscapeCommandline=yes"])
+    local, remote, dynamic, there = free_port(), free_port(), free_port(), login.target.port
+
+    def command(line: str, answer: bytes) -> None:
+        screen.type(b"\r~C")
+        screen.expect(rb"\nssh> ")
+        screen.type(line.encode() + b"\r")
+        screen.expect(answer)
+
+    def greeting(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+            return sock.recv(8)
+
+    command("help", rb"-KD\[bind_address:\]port +Cancel dynamic forward")
+    command(f"-L {local}:127.0.0.1:{there}", rb"Forwarding port\.\r\n")
+    assert greeting(local) == b"SSH-2.0-"
+    command(f"-R{remote}:127.0.0.1:{there}", rb"Forwarding port\.\r\n")
+    assert greeting(remote) == b"SSH-2.0-"
+    command(f"-D {dynamic}", rb"Forwarding port\.\r\n")
+    for letter, port in (("L", local), ("R", remote), ("D", dynamic)):
+        command(f"-K{letter} {port}", rb"Canceled forwarding\.\r\n")
+        with pytest.raises(ConnectionRefusedError):
+            greeting(port)
+    command(f"-KL {local}", rb"Unknown port forwarding\.\r\n")
+    command("-L nonsense", rb"Bad forwarding specification\.\r\n")
+    command("-X", rb"Invalid command\.\r\n")
+    command("!echo never", rb"Invalid command\.\r\n")
+    screen.type(b"echo still $((1+1))\r")
+    screen.expect(rb"still 2\r\n")
+    screen.type(b"exit 4\r")
+    assert screen.wait() == 4
+    assert screen.as_before
+
+
+def test_without_a_word_there_is_no_command_line(login: Login) -> None:
+    screen = login.shell()
+    screen.type(b"\r~C")
+    screen.expect(rb"commandline disabled\r\n")
 
 
 def test_without_an_escape_character_a_tilde_is_a_tilde(login: Login) -> None:

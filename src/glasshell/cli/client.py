@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ..aio.otherways import OtherWay
     from ..crypto.signatures import PrivateKey
     from ..policy import Policy
+    from .commandline import CommandLine
     from .dialing import Dialing
     from .jumps import Jumping, Piping
     from .ssh import Invocation
@@ -151,6 +152,7 @@ class Client:
         self._in_session = False
         self._session: Session | None = None
         self._settings: dict[str, Any] | None = None
+        self._commands: CommandLine | None = None
         self._recorder: Recorder
         self._trust: Trust
 
@@ -441,6 +443,10 @@ class Client:
             from .localcommand import run_local_command
 
             await run_local_command(options, self._note)
+        if options.enable_escape_commandline:
+            from .commandline import CommandLine
+
+            self._commands = CommandLine(forwards, options)
         if not shares(options):
             return await self._attend(connection)
         from .master import MasterSocket
@@ -459,6 +465,7 @@ class Client:
         """The session, or what stands in its place."""
         options, said = self._options, self._said
         session = self._session or self._make_session(connection)
+        session.command_line = self._commands
         if said.stdio_forward is not None:
             return await session.stdio_forward(*said.stdio_forward, self._go)
         if options.session_type == "none":

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..aio.channels import ChannelIO
 from ..aio.client import Connection
@@ -20,6 +20,9 @@ from ..system import pty as device
 from .report import FAILED
 from .stdio import CHUNK, Input, Output, write_all
 from .terminal import HELP, Escapes, Piece, RawMode
+
+if TYPE_CHECKING:
+    from .commandline import CommandLine
 
 __all__ = ["Session"]
 
@@ -48,6 +51,8 @@ class Session:
         self._io: ChannelIO | None = None
         self._begun: Process | None = None
         self._raw = RawMode(streams[0])
+        self.command_line: CommandLine | None = None
+        """Who obeys what is typed after ~C; None: nobody (EnableEscapeCommandline)."""
 
     def begin(
         self, command: str | None, *, subsystem: bool, environment: Mapping[str, str], pty: Terminal | None
@@ -150,7 +155,9 @@ class Session:
                     if piece.data:
                         writer.write(piece.data)
                         await writer.drain()
-                    if piece.command and self._obey(piece.command):
+                    if piece.command == "C":
+                        await self._obey_lines()
+                    elif piece.command and self._obey(piece.command):
                         return True
             writer.write_eof()
         except ConnectionClosed:
@@ -179,6 +186,23 @@ class Session:
             self._show(shown + " [suspend ssh]\n")
             self._suspend()
         return False
+
+    async def _obey_lines(self) -> None:
+        """~C: one line of the user's, read as a terminal reads lines."""
+        if self.command_line is None:
+            self._show("commandline disabled\n")
+            return
+        from .commandline import PROMPT
+        from .terminal import ask
+
+        self._raw.leave()
+        try:
+            typed = await ask(f"\r\n{PROMPT}", echo=True)
+            text = typed.reveal().decode("utf-8", "replace") if typed is not None else ""
+            answer = await self.command_line.obey(text)
+        finally:
+            self._raw.enter()
+        self._show(answer)
 
     def _show(self, text: str) -> None:
         with suppress(OSError):

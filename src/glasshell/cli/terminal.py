@@ -207,6 +207,7 @@ HELP: Final = """\
 Supported escape sequences:
  {0}.   - terminate connection
  {0}B   - send a BREAK to the remote system
+ {0}C   - open a command line
  {0}R   - request rekey
  {0}^Z  - suspend ssh
  {0}#   - list open channels
@@ -215,7 +216,7 @@ Supported escape sequences:
 (Note that escapes are only recognized immediately after newline.)
 """
 
-_COMMANDS: Final = frozenset(b".BR\x1a#?")
+_COMMANDS: Final = frozenset(b".BCR\x1a#?")
 
 
 class Escapes:

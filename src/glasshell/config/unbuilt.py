@@ -24,7 +24,6 @@ _REFUSED: Final = "is not supported, and would be overlooked"
 
 CLIENT: Final[dict[str, Unbuilt]] = {
     "channeltimeout": Unbuilt(_NONE),
-    "enableescapecommandline": Unbuilt(),
     "forwardx11": Unbuilt(),
     "pkcs11provider": Unbuilt(_NONE),
     "tunnel": Unbuilt(("false",)),
