@@ -8,12 +8,15 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
-from glasshell.system.accounts import Account, current_account
+from glasshell.system.accounts import Account, current_account, is_root
 from glasshell.system.asuser import bind_path, connect_path
+from glasshell.system.files import as_account
+from glasshell.values import replace
 from tests.needs import absent
 
 
@@ -62,6 +65,24 @@ def test_what_the_user_may_not_do_root_does_not_do_for_him(place: Path, nobody: 
         with pytest.raises(PermissionError):
             connect_path(nobody, str(locked / "secret"))
     assert [each.name for each in locked.iterdir()] == ["secret"]
+
+
+def test_cve_2025_14282_what_another_thread_borrows_is_not_taken_for_ones_own(
+    place: Path, nobody: Account
+) -> None:
+    """While a file of one user's is read, all threads have that user's rights: one that opens a socket for
+    another at that moment must neither use them, nor root's, which come back in between."""
+    path = folder(place / "mine", nobody.uid) / "socket"
+    somebody = replace(nobody, name="daemon", uid=1, gid=1, groups=(1,))
+    with ThreadPoolExecutor(1) as pool:
+        with as_account(somebody):
+            assert is_root()
+            opening = pool.submit(bind_path, nobody, str(path))
+            wait([opening], 0.2)
+            assert not opening.done()
+        with opening.result(10):
+            assert path.stat().st_uid == nobody.uid
+    assert os.geteuid() == 0
 
 
 def test_a_path_that_is_there(place: Path, nobody: Account) -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..values import slotted
 
 if TYPE_CHECKING:
     import pwd
 
-__all__ = ["Account", "account_objection", "current_account", "find_account", "group_names", "is_root"]
+__all__ = [
+    "RIGHTS", "Account", "account_objection", "current_account", "find_account", "group_names", "is_root",
+]  # fmt: skip
 
 
 @slotted(frozen=True)
@@ -31,8 +34,14 @@ class Account:
 
 
 def is_root() -> bool:
-    """Whether this process may become anybody."""
-    return os.geteuid() == 0
+    """Whether this process may become anybody; also while it has a user's rights on files (`as_account`):
+    that holds in all of its threads, and must not make one of them take root's rights for its own."""
+    return 0 in (os.getuid(), os.geteuid())
+
+
+RIGHTS: Final = threading.RLock()
+"""Held while the process has a user's rights on files, and while a thread starts a process that is to have
+another's: it would begin without root's, and could not."""
 
 
 def find_account(name: str) -> Account | None:

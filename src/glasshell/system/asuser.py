@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from .accounts import Account, is_root
+from .accounts import RIGHTS, Account, is_root
 
 __all__ = ["PRIVATE", "bind", "bind_path", "connect_path"]
 
@@ -101,13 +101,17 @@ def _ask(account: Account, verb: str, path: str, mask: str = "", unlink: str = "
     with ours, theirs:
         who = [str(account.uid), str(account.gid), ",".join(map(str, account.groups))]
         words = [sys.executable, "-I", "-S", "-c", _PROGRAM, *who, verb, path, mask, unlink]
-        try:
-            subprocess.run(
+        with RIGHTS:
+            process = subprocess.Popen(
                 [os.fsencode(word) for word in words], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, cwd="/", env={}, timeout=SECONDS, check=False,
+                stderr=subprocess.DEVNULL, cwd="/", env={},
             )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), path) from None
+        with process:
+            try:
+                process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), path) from None
         theirs.close()
         said, descriptors, _, _ = socket.recv_fds(ours, 16, 1)
         if not descriptors:

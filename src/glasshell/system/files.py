@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..errors import ConfigError
 from ..wire import visible
-from .accounts import Account, is_root
+from .accounts import RIGHTS, Account, is_root
 
 if TYPE_CHECKING:
     from ..keys.authorized_keys import AuthorizedKeys
@@ -74,16 +74,17 @@ def as_account(account: Account) -> Iterator[None]:
     if not is_root() or account.uid == 0:
         yield
         return
-    groups, gid = os.getgroups(), os.getegid()
-    try:
-        os.setgroups(account.groups)
-        os.setegid(account.gid)
-        os.seteuid(account.uid)
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(gid)
-        os.setgroups(groups)
+    with RIGHTS:
+        groups, gid = os.getgroups(), os.getegid()
+        try:
+            os.setgroups(account.groups)
+            os.setegid(account.gid)
+            os.seteuid(account.uid)
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(gid)
+            os.setgroups(groups)
 
 
 def write_private(account: Account, prefix: str, data: bytes) -> str:
