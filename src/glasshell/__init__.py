@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import errors as errors
     from .aio.agent import Agent as Agent
+    from .aio.app import App as App
     from .aio.client import Connection as Connection
     from .aio.connecting import connect as connect
     from .aio.doorkeeper import Limits as Limits
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # Public name -> the module it lives in; a module's own name stands for the module itself.
 _HOMES = {
     "Agent": "aio.agent",
+    "App": "aio.app",
     "Certificate": "keys.certificate",
     "Connection": "aio.client",
     "Gatekeeper": "aio.gatekeeper",
@@ -54,6 +56,7 @@ _HOMES = {
 
 __all__ = [  # noqa: F822, RUF100
     "Agent",
+    "App",
     "Certificate",
     "Connection",
     "Gatekeeper",
