@@ -8,10 +8,10 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gigabyte fuzz stamps regress peers clean
+.PHONY: help demo test lint bench gigabyte fuzz stamps regress peers peers-all clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter; ARGS='-k rekey -x' is passed on to pytest."
 
@@ -42,6 +42,9 @@ regress: $(READY)  ## OpenSSH's own regress scripts with our programs, into docs
 
 peers:  ## install the independent SSH programs the interop tests talk to (root, Debian)
 	scripts/peers.sh
+
+peers-all:  ## install the clients of other languages too (root, Debian, npm, PyPI; not in CI)
+	scripts/peers-all.sh
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) build .hypothesis .mypy_cache .pytest_cache .ruff_cache src/*.egg-info

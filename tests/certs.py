@@ -257,5 +257,3 @@ def signature(case: Case, data: bytes) -> bytes:
         made = RSA_USER.reveal().sign(data, padding.PKCS1v15(), hashes.SHA1())
         return string(b"ssh-rsa") + string(made)
     return case.sign(plain_algorithm(case.algorithm), data)
-
-

@@ -88,7 +88,10 @@ async def an_agent(
     sock.bind(str(path))
     keyring = Keyring(random=os.urandom, tell=lambda level, text: None)
     agent = AgentServer(
-        keyring, confirm=confirm or no, notice=Notice, sign=lambda key, data: b"",
+        keyring,
+        confirm=confirm or no,
+        notice=Notice,
+        sign=lambda key, data: b"",
         tell=lambda level, text: None,
     )
     await agent.serve(sock)

@@ -209,4 +209,3 @@ def test_dns_without_its_library_is_one_clear_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match="dnspython") as caught:
         run(trust.prepare())
     assert caught.value.hint == "pip install glasshell[dns]"
-

@@ -62,9 +62,7 @@ def test_a_new_host_is_refused_where_nobody_can_be_asked(file: Path, strict: str
 def test_a_new_host_is_added_so_that_ssh_keygen_finds_it(file: Path, strict: str) -> None:
     case = Case(file, strict=strict)
     assert case.verdict is True
-    assert case.warnings == [
-        "Warning: Permanently added '[host]:2222' (ED25519) to the list of known hosts."
-    ]
+    assert case.warnings == ["Warning: Permanently added '[host]:2222' (ED25519) to the list of known hosts."]
     found = subprocess.run(
         ["ssh-keygen", "-l", "-F", "[host]:2222", "-f", str(file)], capture_output=True, text=True, check=True
     )

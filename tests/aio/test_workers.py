@@ -125,9 +125,7 @@ def test_an_address_that_other_workers_have_is_an_error() -> None:
     async def main() -> None:
         async with serving() as server:  # type: ignore[attr-defined]
             with pytest.raises(CannotConnect):
-                await serve(
-                    "127.0.0.1", server.port, host_keys=[HOST_KEY], gatekeeper=Users(), workers=1
-                )
+                await serve("127.0.0.1", server.port, host_keys=[HOST_KEY], gatekeeper=Users(), workers=1)
 
     run(main())
 

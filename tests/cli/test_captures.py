@@ -146,9 +146,7 @@ def test_a_server_of_many_traces_each_into_a_folder(
     folder, key_log = tmp_path / "traces", tmp_path / "keys"
     with GlassServer(keys, "", "--trace", str(folder), "--keylog", str(key_log)) as server:
         for _ in range(2):
-            done = client("openssh-9.2").run(
-                server.target, "exit 5", "-o", *CLASSICAL, identity=keys.user()
-            )
+            done = client("openssh-9.2").run(server.target, "exit 5", "-o", *CLASSICAL, identity=keys.user())
             assert done.returncode == 5
         assert warning(key_log).decode().rstrip() in server.log
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

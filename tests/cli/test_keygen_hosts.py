@@ -127,9 +127,7 @@ def test_find_passes_bad_lines_over(both: Both, capfd: pytest.CaptureFixture[str
         assert ours[:2] == both.theirs(text, "-F", name)[:2]
 
 
-def test_remove_leaves_the_file_that_ssh_keygen_leaves(
-    both: Both, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_remove_leaves_the_file_that_ssh_keygen_leaves(both: Both, capfd: pytest.CaptureFixture[str]) -> None:
     for name in NAMES:
         theirs, left = both.theirs(FILE, "-R", name), both.left()
         assert both.ours(FILE, capfd, lambda path, name=name: remove(name, path)) == theirs, name

@@ -157,8 +157,14 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("a {x} b", "a 1 b"), ("a {y}", ""), ("[x]yes", "yes"), ("[!x]no", ""), ("[!y][x]{x}", "1"),
-     ("{no}", "")],
+    [
+        ("a {x} b", "a 1 b"),
+        ("a {y}", ""),
+        ("[x]yes", "yes"),
+        ("[!x]no", ""),
+        ("[!y][x]{x}", "1"),
+        ("{no}", ""),
+    ],
 )
 def test_the_language_of_lines(line: str, said: str) -> None:
     assert say(line, {"x": "1", "y": ""}) == said

@@ -91,9 +91,7 @@ class Directory:
     def keep(self, user: str, *keys: str) -> None:
         """Has these keys in the place of those before; none: the last one is taken away."""
         kept = "".join(f"sshPublicKey: {key}\n" for key in keys)
-        self._tool(
-            "ldapmodify", f"dn: uid={user},{BASE}\nchangetype: modify\nreplace: sshPublicKey\n{kept}"
-        )
+        self._tool("ldapmodify", f"dn: uid={user},{BASE}\nchangetype: modify\nreplace: sshPublicKey\n{kept}")
 
     def remove(self, user: str) -> None:
         """Nobody of that name any more."""

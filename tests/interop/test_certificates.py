@@ -455,7 +455,12 @@ def touched(keys: Keys, tokens: dict[str, Token]) -> Iterator[Server]:
     ids=["touched", "untouched", "verified", "no-touch-required"],
 )
 def test_ssh_with_a_security_key(
-    version: str, kind: str, flags: int, good: bool, touched: Server, tokens: dict[str, Token],
+    version: str,
+    kind: str,
+    flags: int,
+    good: bool,
+    touched: Server,
+    tokens: dict[str, Token],
     scratch: Scratch,
 ) -> None:
     token = tokens[kind]

@@ -119,9 +119,7 @@ def test_the_key_that_is_added_is_the_one_ssh_keygen_finds(
 
     async def check() -> None:
         for strict in ("ask", "yes"):
-            async with connect(
-                target, keys, known_hosts=file, strict=strict, ask_host_key=yes
-            ) as connection:
+            async with connect(target, keys, known_hosts=file, strict=strict, ask_host_key=yes) as connection:
                 assert (await connection.run("echo ok")).stdout == "ok\n"
 
     talk(check())

@@ -272,9 +272,7 @@ def test_paramiko_moves_files(glass: Server, paramiko_client: Callable[..., Any]
             assert file.read() == data
 
 
-def test_paramiko_tries_key_after_key(
-    glass: Server, paramiko_client: Callable[..., Any], keys: Keys
-) -> None:
+def test_paramiko_tries_key_after_key(glass: Server, paramiko_client: Callable[..., Any], keys: Keys) -> None:
     """It asks for ssh-userauth again before each."""
     tried = [keys.stranger(), keys.stranger("ecdsa"), keys.user("rsa")]
     client = paramiko_client(glass.target, [str(pair.private) for pair in tried])

@@ -75,9 +75,7 @@ def test_three_contacts(
     contacts = 3 if speculation == "yes" else 1
     for contact in range(contacts):
         trace = tmp_path / f"{contact}.jsonl"
-        done = login.run(
-            f"echo ran >> {marks}; exit 7", flags=("--trace", str(trace)), options=options
-        )
+        done = login.run(f"echo ran >> {marks}; exit 7", flags=("--trace", str(trace)), options=options)
         assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
         told = states(trace)
         failed = name == "asyncssh" and contact == 1 and speculation == "yes"

@@ -244,7 +244,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "": ("", IN),
     "all-of-no": ("no-pty,no-port-forwarding,no-agent-forwarding,no-X11-forwarding,no-user-rc", IN),
     "restrict": ("restrict,pty", IN),
-    "command": ('command="echo \\"by line\\""', 'by line'),
+    "command": ('command="echo \\"by line\\""', "by line"),
     "from-here": ('from="127.0.0.1"', IN),
     "not-from-here": ('from="!127.0.0.1,*"', OUT),
     "expired": ('expiry-time="20200101"', OUT),

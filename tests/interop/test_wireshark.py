@@ -200,9 +200,7 @@ def test_without_secrets_it_sees_what_anybody_sees(
     assert set(Tshark("4.6", at.target.port).messages(files.bare)) == CLEAR
 
 
-def test_the_subsystem_of_files_is_decoded(
-    server: Callable[[str], Server], keys: Keys, files: Files
-) -> None:
+def test_the_subsystem_of_files_is_decoded(server: Callable[[str], Server], keys: Keys, files: Files) -> None:
     at = server("openssh-10.6")
 
     async def work() -> None:

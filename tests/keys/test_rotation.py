@@ -79,9 +79,11 @@ def test_what_is_written_of_an_address(text: str, after: str) -> None:
     assert done.decode() == after
     hidden = rewrite(text.encode(), HOST, PORT, only, only, hashed=True, salt=bytes, address=ADDRESS)
     known = KnownHosts.parse(hidden)
-    assert [e.blob for e in known.lookup(HOST, PORT)] == [e.blob for e in known.lookup(ADDRESS, PORT)] == [
-        ED.public.blob
-    ]
+    assert (
+        [e.blob for e in known.lookup(HOST, PORT)]
+        == [e.blob for e in known.lookup(ADDRESS, PORT)]
+        == [ED.public.blob]
+    )
 
 
 def test_other_hosts_with_keys_of_their_own_are_nobodys_business() -> None:

@@ -291,9 +291,7 @@ def test_without_secrets_it_hears_none(tmp_path: Path) -> None:
             assert isinstance(record, KeyRecord)
             keys.append(record.secret.reveal())
 
-    pair = Pair(
-        Policy.client(kex=("curve25519-sha256",)), hubs={"client": Hub(sink, Thief(), whole.append)}
-    )
+    pair = Pair(Policy.client(kex=("curve25519-sha256",)), hubs={"client": Hub(sink, Thief(), whole.append)})
     pair.run()
     pair.client.close(pair.now)
     pair.run()

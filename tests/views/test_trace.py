@@ -124,9 +124,14 @@ def test_qlog_events() -> None:
         assert event["name"] == event["name"].lower()
     packet = next(e for e in events if e["name"] == "ssh:packet_received")
     assert packet["data"]["packet_type"] == "SSH_MSG_KEXINIT"
-    assert packet["data"]["raw"]["length"] == next(
-        r for r in tape.records if getattr(r, "number", 0) == 20 and not r.sent  # type: ignore[union-attr]
-    ).wire_length  # type: ignore[union-attr]
+    assert (
+        packet["data"]["raw"]["length"]
+        == next(
+            r
+            for r in tape.records
+            if getattr(r, "number", 0) == 20 and not r.sent  # type: ignore[union-attr]
+        ).wire_length
+    )  # type: ignore[union-attr]
     assert [e["time"] for e in events] == sorted(e["time"] for e in events)
     assert any(e["name"] == "ssh:algorithms_negotiated" for e in events)
 
