@@ -119,3 +119,10 @@ def test_lists(query: str, has: str, lacks: str) -> None:
 def test_a_list_that_is_none() -> None:
     with pytest.raises(SSHError, match='Unsupported query "x"'):
         answer("x")
+
+
+def test_what_stdio_forwarding_switches_gives_way_to_another_flag() -> None:
+    """OpenSSH's sshcfgparse.sh: -W a:1 -o clearallforwardings=no."""
+    said = parse(["-W", "a:1", "-o", "clearallforwardings=no", "h"])
+    switched = [(line.keyword, line.args) for line in said.lines if line.keyword == "clearallforwardings"]
+    assert switched == [("clearallforwardings", ("no",)), ("clearallforwardings", ("yes",))]

@@ -107,8 +107,6 @@ def _stdio_forward(said: Invocation, value: str) -> None:
     if not colon or not host or not number.isdecimal() or not 0 < int(number) < 65536:
         raise UsageError(f"Bad stdio forwarding specification '{visible(value)}'", hint="write -W host:port")
     said.stdio_forward = (host, int(number))
-    said.lines.append(option("ExitOnForwardFailure", "yes"))
-    said.lines.append(option("ClearAllForwardings", "yes"))
     said.lines.append(option("RequestTTY", "no"))
 
 
@@ -317,6 +315,8 @@ def parse(arguments: Sequence[str]) -> Invocation:
     rest = _flags(said, rest[1:])
     if rest:
         said.command = " ".join(rest)
+    if said.stdio_forward:  # unless another flag says otherwise, before or behind it
+        said.lines += [option("ExitOnForwardFailure", "yes"), option("ClearAllForwardings", "yes")]
     if said.terminal:
         said.lines.insert(0, option("RequestTTY", "force" if said.terminal > 1 else "yes"))
     if said.verbosity:
