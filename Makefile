@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gigabyte fuzz stamps regress peers peers-all clean
+.PHONY: help demo test lint bench gigabyte soak fuzz stamps regress peers peers-all clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ bench: $(READY)  ## every line of docs/performance.md beside the peers (make pee
 
 gigabyte: $(READY)  ## a capture of 1 GB is read within 300 MB of memory, beside tshark
 	$(RUN) tests.bench.captures 1000
+
+soak: $(READY)  ## ten thousand connections in one process leave nothing behind, memory included
+	GLASSHELL_SOAK=10000 $(RUN) pytest -s tests/aio/test_leaks.py $(ARGS)
 
 fuzz: $(READY)  ## the property tests again, with many and random examples
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz $(ARGS)
