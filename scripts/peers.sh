@@ -5,8 +5,8 @@
 #
 # 1. Debian's own builds, by apt: OpenSSH, dropbear, tinysshd, PuTTY's tools, tshark, tcpdump, strace,
 #    bpftrace, a PAM module for one-time codes, OpenLDAP, a Kerberos KDC, what runs ssh and has to find ours
-#    as good (git, rsync, sshfs, mosh, autossh), and what our views are held against: asciinema, promtool,
-#    chromium. No service is started.
+#    as good (git, rsync, sshfs, mosh, autossh), fail2ban with its filter of sshd's log, ssh-audit, and what our
+#    views are held against: asciinema, promtool, chromium. No service is started.
 # 2. The newest Debian builds, each with its own libraries, in one folder to chroot into; the
 #    packages of this machine are left alone. The tests run `chroot FOLDER /usr/sbin/sshd ...`.
 #
@@ -23,7 +23,7 @@ suite=${GLASSHELL_PEERS_SUITE:-forky}
 system=(openssh-server openssh-client dropbear-bin tinysshd putty-tools tshark tcpdump util-linux
   strace bpftrace asciinema prometheus chromium poppler-utils iproute2 debian-archive-keyring
   openssl libpam-google-authenticator slapd ldap-utils krb5-kdc krb5-admin-server krb5-user man-db mandoc
-  git rsync sshfs fuse3 mosh autossh)
+  git rsync sshfs fuse3 mosh autossh fail2ban ssh-audit)
 newest=(openssh-server openssh-client openssh-sftp-server dropbear-bin tinysshd tshark
   bash dash coreutils libc-bin)
 

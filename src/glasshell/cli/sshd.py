@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import os
 import signal
 import socket
-import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, SSHError, UsageError
 from ..wire import visible
 from . import serving
-from .sshd_show import places, show
+from .sshd_log import ClosedAtTheEnd, Log, without_start
+from .sshd_show import show
+from .sshd_sockets import BACKLOG, Doors, inherited
 from .watching import (
     Scope,
     add_flags,
@@ -37,12 +39,13 @@ from .watching import (
 if TYPE_CHECKING:
     from ..aio.gatekeeper import Peer
     from ..aio.server import Server, ServerConnection
+    from ..aio.session import Handler
+    from ..aio.shellgate import AccountGatekeeper
     from ..config.options import ServerOptions
     from ..config.sshd_config import ServerConfig
     from ..crypto.signatures import PrivateKey
     from ..keys.public import AnyKey
     from ..observe.hub import Hub, Sink
-    from ..observe.record import Record
     from ..policy import Policy
     from ..system.accounts import Account
     from ..views.trace_folder import TraceFolder
@@ -57,12 +60,9 @@ SYSTEM_FILE: Final = "/etc/ssh/sshd_config"
 USER_PORT: Final = 2222
 MAX_BANNER: Final = 64 * 1024
 """Bytes of a banner that clients take: what our own takes."""
-BACKLOG: Final = 128
 QUIET_SECONDS: Final = 60.0
 MAX_WORKERS: Final = 256
-
-_QUIET: Final = ("QUIET", "FATAL")
-_LEVELS: Final = {"VERBOSE": 1, "DEBUG": 1, "DEBUG1": 1, "DEBUG2": 2, "DEBUG3": 3}
+MAX_WIDTH: Final = 256
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,6 +76,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = made.add_argument
     add("--help", action="help", help="show this text and exit")
+    add("-4", dest="family", action="store_const", const="inet", help="IPv4 only")
+    add("-6", dest="family", action="store_const", const="inet6", help="IPv6 only")
     add("-D", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
     add(
         "-c",
@@ -95,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     add("-e", dest="stderr", action="store_true", help="log to stderr instead of syslog")
     add("-E", dest="log_file", metavar="FILE", help="append the log to FILE")
     add("-f", dest="config", metavar="FILE", help=f"configuration file (root: {SYSTEM_FILE})")
+    add("-g", dest="grace", metavar="SECONDS", help="what a login may take (LoginGraceTime)")
     add(
         "-h",
         dest="host_keys",
@@ -130,6 +133,15 @@ def parser() -> argparse.ArgumentParser:
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
     add("-T", dest="show", action="store_true", help="check both, show the configuration, and exit")
     add("-G", dest="dump", action="store_true", help="show the configuration, and exit")
+    add("-q", dest="quiet", action="store_true", help="log nothing")
+    add(
+        "-u",
+        dest="width",
+        metavar="LENGTH",
+        type=_width,
+        help="of hosts in utmp(5), which this program does not write: taken, and of no effect",
+    )
+    add("-V", dest="version", action="store_true", help="show the version, and exit")
     add(
         "-C",
         dest="login",
@@ -149,17 +161,29 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _width(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= MAX_WIDTH):
+        raise UsageError("Invalid utmp length.")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; its exit status. Raises ConfigError before there is a log to say it in."""
     arguments = parser().parse_args(argv)
+    if arguments.version:
+        from .. import __version__
+
+        print(f"glasshell {__version__}", file=sys.stderr)
+        return 0
     log = None
     if arguments.login and not (arguments.show or arguments.dump):
         raise UsageError("Config test connection parameter (-C) provided without test mode (-T)")
     try:
+        _stay_found(arguments)
         config = configure(arguments)
         if arguments.dump:
             return show(arguments, config)
-        log = _Log(arguments, config.options.log_level)
+        log = Log(arguments, config.options)
         return _Daemon(arguments, config, log).run()
     except SSHError as error:
         if log is None:
@@ -174,6 +198,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 # ---- the configuration
 
 
+def _stay_found(arguments: argparse.Namespace) -> None:
+    """A daemon leaves the folder that it was started in, and reads its files again later."""
+    if arguments.config and arguments.config != "none":
+        arguments.config = str(Path(arguments.config).absolute())
+    if arguments.log_file:
+        arguments.log_file = str(Path(arguments.log_file).absolute())
+    arguments.host_keys = [str(Path(path).absolute()) for path in arguments.host_keys]
+    arguments.certificates = [str(Path(path).absolute()) for path in arguments.certificates]
+
+
 def configure(arguments: argparse.Namespace) -> ServerConfig:
     """Command line first, then the file: the first value counts. Raises ConfigError."""
     from ..config import sshd_config
@@ -186,6 +220,10 @@ def configure(arguments: argparse.Namespace) -> ServerConfig:
         return [Line(name.lower(), (value,), COMMAND_LINE, 0, name, value) for value in values]
 
     lines = [*given("Port", arguments.ports), *map(parse_option, arguments.options)]
+    if arguments.family:
+        lines += given("AddressFamily", [arguments.family])
+    if arguments.grace:
+        lines += given("LoginGraceTime", [arguments.grace])
     lines += given("HostKey", arguments.host_keys)
     lines += given("HostCertificate", arguments.certificates)
     path = arguments.config or (SYSTEM_FILE if is_root() else None)
@@ -219,58 +257,13 @@ def _host_keys(config: ServerConfig, warn: Callable[[str], None]) -> list[Privat
     return usable
 
 
-# ---- the log
-
-
-class _Log:
-    """Where the lines of every view go: stderr, a file, or syslog; and how many of them."""
-
-    def __init__(self, arguments: argparse.Namespace, level: str) -> None:
-        self.debug: int = min(arguments.debug, 3)
-        self.level = self.debug or (-1 if level in _QUIET else _LEVELS.get(level, 0))
-        self._plain = not self.debug and level == "VERBOSE"
-        self._write = self._open(arguments)
-
-    def _open(self, arguments: argparse.Namespace) -> Callable[[str], Any]:
-        if arguments.log_file:
-            try:
-                # Line by line and unbuffered: several connections, and what forks, write to it.
-                return Path(arguments.log_file).open("a", buffering=1, encoding="utf-8", newline="").write
-            except OSError as error:
-                raise ConfigError(f"log file {arguments.log_file}: {error.strerror or error}") from None
-        tested = arguments.test or arguments.show
-        foreground = (arguments.foreground or self.debug) and not arguments.inetd
-        if foreground or arguments.stderr or tested:
-            return sys.stderr.write if sys.stderr is not None else len  # closed: nobody hears
-        return _syslog()
-
-    def view(self, *, preauth: bool = False) -> Sink:
-        """A sink that logs one connection's records, or the server's own."""
-        from ..views.log import LogView
-
-        return LogView(self.write, self.level, "server", preauth=preauth)
-
-    def write(self, line: str) -> None:
-        """Writes one line, which has its end already."""
-        if not (self._plain and line.startswith("debug1: ")):
-            with suppress(OSError, ValueError):  # nobody may be left to read it
-                self._write(line)
-
-
-def _syslog() -> Callable[[str], Any]:
-    import syslog
-
-    syslog.openlog("glasshell-sshd", syslog.LOG_PID, syslog.LOG_AUTH)
-    return lambda line: syslog.syslog(syslog.LOG_INFO, line.rstrip("\r\n"))
-
-
 # ---- the program
 
 
 class _Daemon:
     """One run of the command: what it listens on, how it goes to the background, and how it ends."""
 
-    def __init__(self, arguments: argparse.Namespace, config: ServerConfig, log: _Log) -> None:
+    def __init__(self, arguments: argparse.Namespace, config: ServerConfig, log: Log) -> None:
         self.arguments = arguments
         self.config = config
         self.log = log
@@ -284,13 +277,22 @@ class _Daemon:
         self.worker = 0
         """Which of several processes this is, from 1; 0: the only one, or the parent of them all."""
         self.beside = serving.Beside(arguments, self._note)
+        self.doors = Doors(
+            lambda address, port: self.hub.state("listening", address=address, port=port),
+            lambda text: self._note("error", text),
+        )
+        self.host_keys = self._keys_of(config)
+        self.certificates = self._certificates()
+
+    def _keys_of(self, config: ServerConfig) -> list[PrivateKey]:
+        """The host keys of a configuration, whose warnings are said. Raises ConfigError."""
         for warning in config.warnings:
             self._note("info", warning)
-        self.host_keys = _host_keys(config, lambda text: self._note("error", text))
-        for index, key in enumerate(self.host_keys):
+        keys = _host_keys(config, lambda text: self._note("error", text))
+        for index, key in enumerate(keys):
             public = key.public
             self.hub.state("host_key_loaded", index=index, type=public.type, fingerprint=public.fingerprint())
-        self.certificates = self._certificates()
+        return keys
 
     def _certificates(self) -> list[AnyKey]:
         from .hostkeys import load_certificates
@@ -338,47 +340,18 @@ class _Daemon:
         if self.arguments.workers and (self.arguments.inetd or self.log.debug):
             raise ConfigError("--workers are for normal service: -d and -i serve one connection")
         if self.arguments.inetd:
-            return asyncio.run(self._serve_one(self._inherited()))
-        sockets = self._listen()
+            return asyncio.run(self._serve_one(inherited()))
+        self.doors.open(options, shared=self.arguments.workers > 0)
+        sockets = list(self.doors.sockets.values())
         if self.log.debug:
             return asyncio.run(self._serve_first(sockets))
         if not self.arguments.foreground:
-            _go_to_background(keep_stderr=self.arguments.stderr)
+            from ..system.daemon import go_to_background
+
+            go_to_background(keep_stderr=self.arguments.stderr)
         if self.arguments.workers:
             return asyncio.run(self._employ(sockets))
         return asyncio.run(self._serve_all(sockets))
-
-    # Sockets
-
-    def _listen(self) -> list[socket.socket]:
-        """The listening sockets. Raises ConfigError where none can be had."""
-        sockets = []
-        for address, port in [place for group in places(self.config.options) for place in group]:
-            try:
-                sock = _bind(address, self.config.options.tcp_keepalive, shared=self.arguments.workers > 0)
-            except OSError as error:
-                self._note("error", f"Bind to port {port} on {address[1][0]} failed: {error.strerror}.")
-                continue
-            self.hub.state("listening", address=address[1][0], port=port)
-            sockets.append(sock)
-        if not sockets:
-            raise ConfigError("Cannot bind any address.")
-        return sockets
-
-    def _inherited(self) -> socket.socket:
-        """The connection that inetd gave us; standard error stays the log's only where it is asked for."""
-        try:
-            if stat.S_ISFIFO(os.fstat(0).st_mode):  # as a ProxyCommand has them
-                from ..system.pipes import socket_before_pipes
-
-                sock = socket_before_pipes(0, 1)
-            else:
-                sock = socket.socket(fileno=os.dup(0))
-                sock.getpeername()
-        except OSError as error:
-            raise ConfigError(f"-i wants a connected socket as standard input: {error.strerror}") from None
-        _to_nowhere((0, 1))
-        return sock
 
     # Serving
 
@@ -388,25 +361,65 @@ class _Daemon:
             await server.listen("", 0, sock=sock, backlog=BACKLOG)
         ended = asyncio.ensure_future(server.wait_closed())
         self._close_on_signals(server)
-        with self._pid_file():
+        loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+        def again() -> None:
+            tasks.add(task := loop.create_task(self._renew(server)))
+            task.add_done_callback(tasks.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, again)
+        with self._announced():
             await ended
         await self._close(server)
         return 0
 
     @contextmanager
-    def _pid_file(self) -> Iterator[None]:
-        """PidFile, where the configuration names one: sshd's own may be running beside us."""
-        path = self.config.options.pid_file if "pid_file" in self.config.values else None
+    def _announced(self) -> Iterator[None]:
+        """While it serves: the PID file, and what the service manager is told."""
+        from ..system.daemon import PidFile, notify
+
+        pid_file = PidFile(self._pid_path())
         try:
-            if path:
-                Path(path).write_text(f"{os.getpid()}\n", "ascii")
+            pid_file.write()
         except OSError as error:
-            self._note("error", f'Couldn\'t create pid file "{path}": {error.strerror}')
-            path = None
+            self._note("error", f'Couldn\'t create pid file "{pid_file.path}": {error.strerror}')
+        notify("READY=1", f"MAINPID={os.getpid()}")
         yield
-        if path:
-            with suppress(OSError):
-                Path(path).unlink()
+        notify("STOPPING=1")
+        pid_file.remove()
+
+    def _pid_path(self) -> str | None:
+        """PidFile, where the configuration names one: sshd's own may be running beside us."""
+        return self.config.options.pid_file if "pid_file" in self.config.values else None
+
+    async def _renew(self, server: Server) -> None:
+        """SIGHUP: the files are read again, for connections to come; what is wrong there changes nothing."""
+        from ..aio.doorkeeper import limits_of
+        from ..system.daemon import notify
+
+        self._note("info", "Received SIGHUP; restarting.")
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        try:
+            config = configure(self.arguments)
+            keys = self._keys_of(config)
+            self.log.renew(config.options)
+            self.config, self.host_keys, self.certificates = config, keys, []
+            self.certificates = self._certificates()
+            server.renew(
+                host_keys=keys, certificates=self.certificates, gatekeeper=self._gatekeeper(),
+                subsystems=self._subsystems(), policy=self._policy_for_views(),
+                limits=limits_of(config.options),
+            )  # fmt: skip
+            self.hub = self._new_hub()
+            for sock in self.doors.renew(config.options, server.shut):
+                await server.listen("", 0, sock=sock, backlog=BACKLOG)
+        except SSHError as error:
+            from .report import lines
+
+            for line in lines(error):
+                self._note("error", line)
+            self._note("error", "The configuration that was there before holds on.")
+        notify("READY=1")
 
     async def _employ(self, kept: Sequence[socket.socket]) -> int:
         """--workers: this process takes no connection itself."""
@@ -417,7 +430,11 @@ class _Daemon:
         workers = Workers(self.arguments.workers, self._work, kept, backlog=BACKLOG)
         await workers.start()
         self._on_signals(stop.set)
-        await stop.wait()
+        loop.add_signal_handler(
+            signal.SIGHUP, self._note, "error", "SIGHUP: --workers keep their configuration until a restart"
+        )
+        with self._announced():
+            await stop.wait()
         await workers.close()
         return 0
 
@@ -461,22 +478,32 @@ class _Daemon:
     async def _server(self, on_close: Callable[[ServerConnection], None] | None = None) -> Server:
         from ..aio.doorkeeper import limits_of
         from ..aio.server import serve
-        from ..aio.shellgate import AccountGatekeeper
         from ..aio.shellserver import run_program
 
-        options = self.config.options
         server = await serve(
-            host_keys=self.host_keys, certificates=self.certificates,
-            gatekeeper=AccountGatekeeper(
-                options, self._banner(), match=self._match if self.config.blocks else None
-            ),
-            handler=run_program, subsystems=dict.fromkeys(self.config.subsystems, run_program),
-            policy=for_capture(self._policy(), [*self.files, *self.shared]), sinks=self._sinks,
-            limits=limits_of(options), on_close=on_close, on_refused=self._refused, listen=False,
+            host_keys=self.host_keys, certificates=self.certificates, gatekeeper=self._gatekeeper(),
+            handler=run_program, subsystems=self._subsystems(),
+            policy=self._policy_for_views(), sinks=self._sinks,
+            limits=limits_of(self.config.options), on_close=on_close, on_refused=self._refused, listen=False,
         )  # fmt: skip
         await self._offer_status(server)
         await self.beside.start(server)
         return server
+
+    def _gatekeeper(self) -> AccountGatekeeper:
+        from ..aio.shellgate import AccountGatekeeper
+
+        config = self.config
+        match = functools.partial(_match, config) if config.blocks else None
+        return AccountGatekeeper(config.options, self._banner(), match=match)
+
+    def _subsystems(self) -> dict[str, Handler]:
+        from ..aio.shellserver import run_program
+
+        return dict.fromkeys(self.config.subsystems, run_program)
+
+    def _policy_for_views(self) -> Policy:
+        return for_capture(self._policy(), [*self.files, *self.shared])
 
     def _refused(self, peer: Peer, reason: str) -> None:
         """Who is turned away is told once a minute: a flood must not fill the log."""
@@ -486,19 +513,6 @@ class _Daemon:
             self._told_of_refusals = now + QUIET_SECONDS
         ends = f"[{peer.address}]:{peer.port} on [{peer.local_address}]:{peer.local_port}"
         self._note(level, f"drop connection from {ends} {reason}")
-
-    def _match(self, user: str, account: Account | None, peer: Peer) -> tuple[Policy, ServerOptions]:
-        """What the Match blocks say of a login; its host is its address, unless UseDNS is yes."""
-        from ..config.match import Login
-        from ..system.accounts import group_names
-
-        login = Login(
-            user=user, address=peer.address, host=peer.hostname or peer.address,
-            local_address=peer.local_address, local_port=peer.local_port,
-            groups=group_names(account) if account is not None else (),
-            invalid_user=account is None,
-        )  # fmt: skip
-        return self.config.at(login)
 
     async def _close(self, server: Server) -> None:
         await server.close()
@@ -522,7 +536,7 @@ class _Daemon:
 
     def _sinks(self, peer: Peer) -> list[Sink]:
         """What hears a new connection."""
-        found: list[Sink] = [_without_start(self.log.view(preauth=True)), *self.shared]
+        found: list[Sink] = [without_start(self.log.view(preauth=True)), *self.shared]
         found += self.beside.sinks()
         for folder in self.folders:
             try:
@@ -535,7 +549,7 @@ class _Daemon:
                 opened += open_views([(flag, value)])
             except ConfigError as error:  # it could be opened when the server began
                 self._note("error", f"{flag}: {error}: this connection is not heard")
-        return [*found, *map(_ClosedAtTheEnd, opened)]
+        return [*found, *map(ClosedAtTheEnd, opened)]
 
     def _policy(self) -> Policy:
         """The policy of each connection, with the system's moduli where group exchange may want them."""
@@ -573,64 +587,17 @@ class _Daemon:
             asyncio.get_running_loop().add_signal_handler(number, terminate, number)
 
 
-def _bind(address: tuple[int, Any], keepalive: bool, *, shared: bool) -> socket.socket:
-    """A listening socket; `shared`: one that keeps the address for workers, and does not listen.
+def _match(
+    config: ServerConfig, user: str, account: Account | None, peer: Peer
+) -> tuple[Policy, ServerOptions]:
+    """What the Match blocks say of a login; its host is its address, unless UseDNS is yes."""
+    from ..config.match import Login
+    from ..system.accounts import group_names
 
-    TCPKeepAlive is handed down to the connections it takes. Raises OSError.
-    """
-    family, place = address
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if keepalive:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if shared:
-            from ..aio.workers import keep
-
-            keep(sock, place, alone=True)
-        else:
-            sock.bind(place)
-            sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _without_start(view: Sink) -> Sink:
-    """The server's own records have said already which program this is."""
-    return lambda record: None if getattr(record, "name", "") == "started" else view(record)
-
-
-class _ClosedAtTheEnd:
-    """A view that is closed with its connection's last record."""
-
-    def __init__(self, view: OpenView) -> None:
-        self._view = view
-        self.hears = getattr(view, "hears", {"records"})
-        self.__qualname__ = type(view).__name__  # by which the hub speaks of it
-
-    def __call__(self, record: Record) -> None:
-        self._view(record)
-        if getattr(record, "name", "") == "closed":
-            self._view.close()
-
-
-def _go_to_background(*, keep_stderr: bool) -> None:
-    """Leaves the terminal: the parent returns to the shell once the sockets are bound."""
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    os.chdir("/")
-    _to_nowhere((0, 1) if keep_stderr else (0, 1, 2))
-
-
-def _to_nowhere(descriptors: Sequence[int]) -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in descriptors:
-        os.dup2(null, descriptor)
-    os.close(null)
+    login = Login(
+        user=user, address=peer.address, host=peer.hostname or peer.address,
+        local_address=peer.local_address, local_port=peer.local_port,
+        groups=group_names(account) if account is not None else (),
+        invalid_user=account is None,
+    )  # fmt: skip
+    return config.at(login)
