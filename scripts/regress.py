@@ -36,7 +36,28 @@ SLOW: Final = (
 )  # fmt: skip
 """Scripts that take long, run last."""
 
-NOTES: Final[dict[str, str]] = {}
+NOTES: Final[dict[str, str]] = {
+    "addrmatch": "not looked into yet",
+    "agent-restrict": "not looked into yet",
+    "banner": "our bound for a banner is 64 KiB, both ways; the script goes up to 100,000 bytes",
+    "cfgmatch": "reads `Banner` of Match blocks from -T; there it has no effect here, and is not shown",
+    "cfgmatchlisten": "client: not looked into yet",
+    "cfgparse": "the order of ListenAddress in -T; not looked into yet",
+    "channel-timeout": "ChannelTimeout is not built yet",
+    "connection-timeout": "UnusedConnectionTimeout is not built yet",
+    "dhgex": "client: reads words of OpenSSH's debug log; server: group exchange is on request here",
+    "hostbased": "wants a host that is prepared for it; tests/interop/test_hostbased.py is ours",
+    "hostkey-rotate": "not looked into yet",
+    "keyscan": "OpenSSH's ssh-keyscan prefers chacha20-poly1305 without strict key exchange: refused here "
+    "(CVE-2023-48795), before it has seen the host key",
+    "knownhosts-command": "server: ECDSA host keys are on request here; client: not looked into yet",
+    "limit-keytype": "a name in PubkeyAcceptedAlgorithms that is refused here",
+    "multiplex": "-O proxy is not built; after -O stop the script waits for more",
+    "proxy-connect": "our ProxyCommand gets a pair of sockets, which sshd names otherwise than two pipes",
+    "reconfigure": "server: SIGHUP is not built yet",
+    "sftp-chroot": "ChrootDirectory is not built yet",
+    "sshfp-connect": "wants a domain with SSHFP records",
+}
 """What is to be said of a script beside its result."""
 
 WRAPPER: Final = """#!/bin/sh
@@ -160,6 +181,7 @@ def _end_server(pidfile: Path) -> None:
 
 def _judge(status: int | None, output: str, seconds: int) -> str:
     """pass, or the word for what else, and the last that the script said of it."""
+    output = "".join(sign if sign.isprintable() else "\n" for sign in output)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     skipped = [line for line in lines if line.startswith("SKIPPED")]
     if status == 0:
@@ -212,7 +234,8 @@ def write(results: dict[str, dict[str, str]]) -> None:
     page = HEAD.format(version=version, sums="\n".join(sums))
     for name in sorted(names):
         cells = [results[name].get(role, "-").replace("|", "\\|").replace("<", "&lt;") for role in ROLES]
-        page += f"| {name} | {cells[0]} | {cells[1]} | {NOTES.get(name, '')} |\n"
+        note = NOTES.get(name, "") if any(cell not in ("pass", "-") for cell in cells) else ""
+        page += f"| {name} | {cells[0]} | {cells[1]} | {note} |\n"
     PAGE.write_text(f"{page}\n{MARK}{json.dumps(results, sort_keys=True).replace('--', '- -')} -->\n")
 
 
@@ -231,8 +254,11 @@ def main() -> None:
     parser.add_argument("--role", choices=ROLES, action="append", help="only our client, or our server")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once")
     parser.add_argument("--seconds", type=int, default=300, help="how long a script may take")
+    parser.add_argument("--page", action="store_true", help="write the page anew, and run nothing")
     parser.add_argument("--logs", type=Path, help="keep the logs of every script in this folder")
     asked = parser.parse_args()
+    if asked.page:
+        return write(_known())
     if os.geteuid() != 0 or not SUITE.exists():
         raise SystemExit("regress: needs root and the scripts: apt-get install openssh-tests")
     every = scripts()
