@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from glasshell.aio.identity import read_private_file
 from tests.cli.kit import Commands, Login
 from tests.interop.conftest import Start
 from tests.interop.peers import Keys, OpenSSHServer, Server
@@ -233,3 +235,20 @@ def test_a_refused_command(start: Start, keys: Keys, login: Login) -> None:
 def test_a_server_that_goes_away_in_the_login(login: Login, server: Callable[[str], Server]) -> None:
     with answering(b"SSH-2.0-gone\r\n") as port:
         failed(ssh(login.commands, port), f"Connection closed by 127.0.0.1 port {port}")
+
+
+def test_a_key_that_is_a_fifo_is_not_waited_for(commands: Commands) -> None:
+    """Nobody writes to it, and nothing could end what waits for that."""
+    os.mkfifo(commands.home / "fifo", 0o600)
+    with answering(b"") as port:
+        words = ("-F", "none", "-i", "fifo", "-o", "CertificateFile=fifo", "-p", str(port))
+        failed(commands.run("ssh", *words, "127.0.0.1", "true"))
+
+
+def test_a_key_that_somebody_writes_to_a_fifo_is_read(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+    with subprocess.Popen(["sh", "-c", 'echo one >"$0"', str(fifo)]) as writer:
+        while (data := read_private_file(fifo)) == b"":  # it may not have come to that yet
+            assert writer.poll() is None
+    assert data == b"one\n"

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ..crypto.signatures import PrivateKey, PublicKey
 from ..errors import KeyFormatError, PassphraseError, SSHError
@@ -145,7 +145,7 @@ def read_certificate(item: CertificateLike, *, explicit: bool) -> Identity:
     path = Path(item).expanduser()
     found = Identity(None, str(path), explicit)
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             key, _ = load_key(file.read(MAX_FILE + 1))
         if isinstance(key, PublicKey):
             found.problem = f"{path.name} is not a certificate"
@@ -165,15 +165,25 @@ def _public_beside(path: Path) -> AnyKey | None:
     for public in (path.with_name(path.name + ".pub"), path):
         try:
             if public.stat().st_size <= MAX_FILE:
-                return load_key(public.read_bytes())[0]
+                with _opened(public) as file:
+                    return load_key(file.read(MAX_FILE + 1))[0]
         except (OSError, SSHError):
             continue
     return None
 
 
+def _opened(path: Path) -> BinaryIO:
+    """The file; a FIFO that nobody writes to is empty, where it would be waited for, deaf to all signals."""
+    if os.name == "nt":
+        return path.open("rb")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "rb")
+
+
 def read_private_file(path: Path) -> bytes:
     """The bytes of a file with a private key. Raises OSError, KeyFormatError where others can read it."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         status = os.fstat(file.fileno())
         # ssh(1) does not use a private key that others can read.
         if os.name == "posix" and status.st_uid == os.getuid() and status.st_mode & 0o077:
