@@ -340,3 +340,31 @@ def test_it_is_a_proxy_command(user: User) -> None:
         known = f"UserKnownHostsFile={settings}/known_hosts"
         line = (ssh, "-F", settings / "config", "-o", known, "-o", proxy, HOST, "echo through; exit 3")
         assert user.run(*line, status=3).stdout == b"through\n"
+
+
+PASSES = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
+    socket.send_fds(socket.socket(fileno=1), [b"x"], [connection.fileno()])
+"""
+
+
+def test_a_proxy_command_that_passes_its_connection(user: User) -> None:
+    """ProxyUseFdpass, as `nc -F` does it: the program is gone before the login. One that does not."""
+    passes = user.write("passes.py", PASSES.encode())
+    flags = ("-o", "ProxyUseFdpass=yes", "-o")
+    done = user.run(
+        user.ssh, *flags, f"ProxyCommand={sys.executable} {passes} %h %p", HOST, "echo in; exit 5", status=5
+    )
+    assert done.stdout == b"in\n"
+    refused = user.run(user.ssh, *flags, "ProxyCommand=true", HOST, "true", status=255)
+    assert b"ended without passing a connection" in refused.stderr
+
+
+@pytest.mark.parametrize(("terminal", "byte"), [("-tt", 72), ("-T", 32)])
+def test_traffic_is_marked(user: User, terminal: str, byte: int) -> None:
+    """IPQoS: af21 is 0x48 where somebody types, cs1 is 0x20 elsewhere (RFC 2474, RFC 2597)."""
+    strace, seen = program("strace"), user.home / "seen"
+    line = (strace, "-f", "-e", "trace=setsockopt", "-o", seen)
+    user.run(*line, user.ssh, terminal, "-o", "IPQoS=af21 cs1", HOST, "true")
+    assert f"IP_TOS, [{byte}], 4) = 0" in seen.read_text()

@@ -32,6 +32,7 @@ from ..system.cpu import has_aes
 from ..views.log import LogView
 from ..wire import visible
 from . import terminal
+from .dialing import mark
 from .forwards import Forwards
 from .program import environment, shares, wants_terminal
 from .questions import Questions
@@ -302,6 +303,7 @@ class Client:
         try:
             async with scope:
                 sock = await self._dialing.connected()
+                mark(sock, options, interactive=self._interactive())
                 login.tell_files()
                 connection = Connection(
                     options.hostname, options.port, options.user, trust=self._trust, login=login,
@@ -386,6 +388,11 @@ class Client:
 
     def _on_terminal(self) -> bool:
         return wants_terminal(self._said.command, self._options, lambda text: self._note("info", text))
+
+    def _interactive(self) -> bool:
+        """Whether somebody sits at a terminal and waits for each packet."""
+        waits = self._options.session_type == "none" or self._said.stdio_forward is not None
+        return not waits and wants_terminal(self._said.command, self._options, lambda text: None)
 
     def _make_login(self, asking: Asking) -> Login:
         options = self._options

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from ..errors import CannotConnect
 if TYPE_CHECKING:
     from ..aio.recorder import Recorder
 
-__all__ = ["Dialing", "load"]
+__all__ = ["Dialing", "load", "mark"]
 
 FAMILIES: Final = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
@@ -31,6 +32,20 @@ async def load() -> None:
     for name in PARTS:
         await asyncio.sleep(0)
         import_module(name, __package__)
+
+
+def mark(sock: object, options: ClientOptions, *, interactive: bool) -> None:
+    """IPQoS: what the network may know of the traffic, where `sock` is one of TCP."""
+    from ..config.forms import qos_byte
+
+    byte = qos_byte(options.ip_qos[0 if interactive else 1])
+    if byte is None or not isinstance(sock, socket.socket):
+        return
+    with suppress(OSError):
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, byte)
+        elif sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, byte)
 
 
 class Dialing:

@@ -167,6 +167,29 @@ def _command(options: ClientOptions) -> str:
     return percent(options.proxy_command or "", tokens)
 
 
+async def _passed(sock: socket.socket) -> socket.socket:
+    """ProxyUseFdpass: the connection that a program hands over by `sock`. Raises CannotConnect."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sock, ready.set)
+    try:
+        await ready.wait()
+        _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+    except OSError as error:
+        raise CannotConnect(f"ProxyUseFdpass: {error.strerror}") from error
+    finally:
+        loop.remove_reader(sock)
+        sock.close()
+    if not descriptors:
+        raise CannotConnect(
+            "ProxyUseFdpass: the ProxyCommand ended without passing a connection",
+            hint="a program that carries the data itself wants ProxyUseFdpass no",
+        )
+    connection = socket.socket(fileno=descriptors[0])
+    connection.setblocking(False)
+    return connection
+
+
 class Piping:
     """ProxyCommand: a program whose input and output lead to the host; stands where a `Dialing` does.
 
@@ -210,6 +233,8 @@ class Piping:
         finally:
             theirs.close()
         ours.setblocking(False)
+        if options.proxy_use_fdpass:
+            ours = await _passed(ours)
         state("connected", address=host, port=port, local_address="", local_port=0)
         return ours
 

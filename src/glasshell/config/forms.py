@@ -20,7 +20,7 @@ __all__ = [
     "COMMAND", "COUNT", "FACILITIES", "FACILITY", "FLAG", "HASH", "LEVELS", "LOG_LEVEL", "MASK", "NAMES",
     "PATHS", "PORT", "QOS", "REKEY", "SECONDS", "TEXT", "TIMEOUTS", "UNSET", "VARIABLES", "WORDS",
     "Form", "algorithm_list", "algorithms", "choice", "flag", "lone", "number", "octal", "port",
-    "rekey_limit", "seconds", "size", "unknown_algorithms", "yes_no",
+    "qos_byte", "rekey_limit", "seconds", "size", "unknown_algorithms", "yes_no",
 ]  # fmt: skip
 
 UNSET: Final[Any] = object()
@@ -278,6 +278,13 @@ def _one_qos(word: str) -> str:
         return name
     value = number(word, 0, 255)
     return next((name for name, byte in _QOS.items() if byte == value), f"0x{value:02x}")
+
+
+def qos_byte(name: str) -> int | None:
+    """The byte of the IP header that a value of IPQoS stands for; None: the system's own."""
+    if name in _QOS:
+        return _QOS[name] if name != "none" else None
+    return int(name, 16) if name.startswith("0x") else None
 
 
 def _words(line: Line) -> tuple[str, ...]:
