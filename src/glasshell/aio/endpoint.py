@@ -140,6 +140,8 @@ class Endpoint:
             streams.told(event)
             if streams.closed.done():
                 del self._channels[streams.channel]
+                if not self._channels:
+                    self.on_idle()
             return
         handler = self._handler(event)
         if handler is not None:
@@ -191,6 +193,9 @@ class Endpoint:
 
     def on_over(self) -> None:
         """The connection is over: for a subclass to act on."""
+
+    def on_idle(self) -> None:
+        """The last channel is gone: for a subclass to act on."""
 
     # Tasks
 

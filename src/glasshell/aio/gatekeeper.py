@@ -105,6 +105,10 @@ class Gatekeeper:
         """May the client set this variable of the environment (AcceptEnv)?"""
         return name in ("LANG", "COLORTERM", "NO_COLOR") or name.startswith("LC_")
 
+    def unused_timeout(self, login: LoggedIn) -> float:
+        """Seconds after which a connection without channels is ended; 0: never."""
+        return 0
+
     def agent_owner(self, login: LoggedIn) -> tuple[int, int] | None:
         """Whose socket it is, uid and gid, by which programs of this login reach the client's agent
         (`ServerSession.agent`); None: they may not."""

@@ -92,6 +92,9 @@ class ServerConnection(Endpoint):
 
     core: ServerProtocol
 
+    _unused: asyncio.TimerHandle | None = None
+    """Ends it where it stays without channels."""
+
     offence = "noauth"
     """What its end costs its address while nobody has logged in."""
 
@@ -146,8 +149,24 @@ class ServerConnection(Endpoint):
             self._relays = Relays(self, self.login)
         return self._relays
 
+    def on_idle(self) -> None:
+        seconds = self.gatekeeper.unused_timeout(self.login) if self.login is not None else 0
+        if self._unused is not None:
+            self._unused.cancel()
+        if seconds:
+            self._unused = self.link.loop.call_later(seconds, self._end_unused)
+
+    def _end_unused(self) -> None:
+        self._unused = None
+        if not (self._channels or self.closed):
+            self.link.state("note", level="info", text="terminating inactive connection")
+            self.core.close(self.link.now, description="no channel is open: UnusedConnectionTimeout")
+            self.link.wake()
+
     def on_over(self) -> None:
         self._relays = None
+        if self._unused is not None:
+            self._unused.cancel()
         if isinstance(self.error, DeadlineExceeded):
             self.offence = "grace-exceeded"
         self.server.left(self)
@@ -205,6 +224,7 @@ class ServerConnection(Endpoint):
         self.login = LoggedIn(event.user, event.method, self.peer, event.grants)
         sys.audit("glasshell.login", "server", event.user, event.method)
         self.server.logged_in(self)
+        self.on_idle()
         # As sshd does, so that clients can learn new keys before the old ones go (OpenSSH PROTOCOL).
         blobs = tuple(HostKeyBlob(key.public.blob) for key in self.host_keys)
         self.core.mux.global_request("hostkeys-00@openssh.com", Hostkeys(blobs), want_reply=False)

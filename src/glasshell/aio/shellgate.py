@@ -321,6 +321,9 @@ class AccountGatekeeper(Gatekeeper):
         mine = (_admission(grant).permissions for grant in login.grants)
         return [self.options_of(login).permissions, *mine]
 
+    def unused_timeout(self, login: LoggedIn) -> float:
+        return self.options_of(login).unused_connection_timeout
+
     def agent_owner(self, login: LoggedIn) -> tuple[int, int] | None:
         if not all(each.agent_forwarding for each in self.permissions(login)):
             return None

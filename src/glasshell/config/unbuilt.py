@@ -40,7 +40,6 @@ SERVER: Final[dict[str, Unbuilt]] = {
     "permittunnel": Unbuilt(text="is not supported: it stays off"),
     "permituserrc": Unbuilt(text="is not supported: it stays off"),
     "rdomain": Unbuilt(_NONE),
-    "unusedconnectiontimeout": Unbuilt(_NONE),
     "x11forwarding": Unbuilt(text="is not supported: it stays off"),
 }
 """Keywords of sshd_config."""
