@@ -222,6 +222,7 @@ def test_it_ends_as_with_openssh(case: Case, place: Place) -> None:
         ), (program, done.stderr)  # fmt: skip
         assert place.fill(case.words) in done.stdout + done.stderr, program
         assert "Traceback" not in done.stderr
+        assert "opens no session" not in done.stderr  # none of these is refused one
 
 
 def _has_ipv6() -> bool:

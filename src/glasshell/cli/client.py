@@ -276,6 +276,8 @@ class Client:
         """The explanation in short. After the login only what was refused has one: nothing else was heard."""
         if self._views.quiet or self._dialing.failed or (self._in_session and not isinstance(error, Refused)):
             return ()
+        if self._in_session and self._said.stdio_forward is not None:
+            return ()  # what is explained of a refused channel are sessions; -W has said what it is
         from ..explain.failure import explain
 
         found = explain(self._recorder.records, error)
