@@ -207,11 +207,13 @@ def test_debug_mode_serves_one_connection_beside_a_daemon(tmp_path: Path, host_k
 
 def test_workers_serve_are_replaced_and_end_together(tmp_path: Path, host_key: Path) -> None:
     config = configured(tmp_path, host_key, "ListenAddress 127.0.0.1")
-    port, status = free_port(), tmp_path / "status"
+    port, status, pid_file = free_port(), tmp_path / "status", tmp_path / "pid"
     daemon = Running("-D", "-f", config, "-p", str(port), "--workers", "2", "--status", str(status), "-o",
-                     "LogLevel=DEBUG")  # fmt: skip
+                     "LogLevel=DEBUG", "-o", f"PidFile={pid_file}")  # fmt: skip
     for _ in range(2):
         daemon.until("Status socket at")
+    while not pid_file.exists():  # it is written once both have said that they serve
+        assert daemon.process.poll() is None
     assert {path.name for path in tmp_path.glob("status*")} == {"status.1", "status.2"}
     assert greeting(port).startswith(b"SSH-2.0-")
     children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()

@@ -134,13 +134,7 @@ def parser() -> argparse.ArgumentParser:
     add("-T", dest="show", action="store_true", help="check both, show the configuration, and exit")
     add("-G", dest="dump", action="store_true", help="show the configuration, and exit")
     add("-q", dest="quiet", action="store_true", help="log nothing")
-    add(
-        "-u",
-        dest="width",
-        metavar="LENGTH",
-        type=_width,
-        help="of hosts in utmp(5), which this program does not write: taken, and of no effect",
-    )
+    add("-u", dest="width", metavar="LENGTH", type=_width, help="of hosts in utmp(5): of no effect")
     add("-V", dest="version", action="store_true", help="show the version, and exit")
     add(
         "-C",
