@@ -79,71 +79,34 @@ def parser() -> argparse.ArgumentParser:
     add("-4", dest="family", action="store_const", const="inet", help="IPv4 only")
     add("-6", dest="family", action="store_const", const="inet6", help="IPv6 only")
     add("-D", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
-    add(
-        "-c",
-        dest="certificates",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="a certificate of a host key; may be repeated",
-    )
-    add(
-        "-d",
-        dest="debug",
-        action="count",
-        default=0,
-        help="serve one connection in the foreground and tell about it; -dd and -ddd tell more",
-    )
+    add("-c", dest="certificates", metavar="FILE", action="append", default=[],
+        help="a certificate of a host key; may be repeated")
+    add("-d", dest="debug", action="count", default=0,
+        help="serve one connection in the foreground and tell about it; -dd and -ddd tell more")
     add("-e", dest="stderr", action="store_true", help="log to stderr instead of syslog")
     add("-E", dest="log_file", metavar="FILE", help="append the log to FILE")
     add("-f", dest="config", metavar="FILE", help=f"configuration file (root: {SYSTEM_FILE})")
     add("-g", dest="grace", metavar="SECONDS", help="what a login may take (LoginGraceTime)")
-    add(
-        "-h",
-        dest="host_keys",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="a host key; may be repeated",
-    )
+    add("-h", dest="host_keys", metavar="FILE", action="append", default=[],
+        help="a host key; may be repeated")
     add("-i", dest="inetd", action="store_true", help="serve the connection on standard input")
-    add(
-        "-o",
-        dest="options",
-        metavar="KEYWORD=VALUE",
-        action="append",
-        default=[],
-        help="an option as in the configuration file",
-    )
+    add("-o", dest="options", metavar="KEYWORD=VALUE", action="append", default=[],
+        help="an option as in the configuration file")
     add("-p", dest="ports", metavar="PORT", action="append", default=[], help="a port; may be repeated")
-    add(
-        "--status",
-        metavar="FILE",
+    add("--status", metavar="FILE",
         help='the socket that `glasshell top` reads, or "none" (PID.sock in /run/glasshell, or in'
-        " $XDG_RUNTIME_DIR/glasshell)",
-    )
-    add(
-        "--workers",
-        metavar="N",
-        type=_count,
-        default=0,
+        " $XDG_RUNTIME_DIR/glasshell)")
+    add("--workers", metavar="N", type=_count, default=0,
         help="serve with N processes; limits, status socket (FILE.1 and so on) and metrics (PORT+1 and so on)"
-        " are each one's own",
-    )
+        " are each one's own")
     add("-t", dest="test", action="store_true", help="check the configuration and the host keys, and exit")
     add("-T", dest="show", action="store_true", help="check both, show the configuration, and exit")
     add("-G", dest="dump", action="store_true", help="show the configuration, and exit")
     add("-q", dest="quiet", action="store_true", help="log nothing")
     add("-u", dest="width", metavar="LENGTH", type=_width, help="of hosts in utmp(5): of no effect")
     add("-V", dest="version", action="store_true", help="show the version, and exit")
-    add(
-        "-C",
-        dest="login",
-        metavar="KEY=VALUE,...",
-        action="append",
-        default=[],
-        help="with -T and -G: for a login of user=, addr=, host=, laddr=, lport=, or of an invalid-user",
-    )
+    add("-C", dest="login", metavar="KEY=VALUE,...", action="append", default=[],
+        help="with -T and -G: for a login of user=, addr=, host=, laddr=, lport=, or of an invalid-user")
     add_flags(made)
     serving.add_flags(made)
     return made  # fmt: skip
